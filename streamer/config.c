@@ -1,0 +1,461 @@
+/*
+ * config.c
+ *		The daemon's options: one table drives parsing, checking and help.
+ *
+ * An option is given on the command line or in the environment; the command
+ * line wins.  Whatever is unknown, malformed or out of range is refused with
+ * the name under which it was given: a daemon that guesses at what a typing
+ * error meant is found out in production.
+ *
+ * Pure: the environment comes in through a function, errors go out as text.
+ */
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "mem.h"
+
+typedef enum OptionType
+{
+	OPTION_FLAG,
+	OPTION_STRING,
+	OPTION_COUNT,
+	OPTION_SIZE,
+	OPTION_DURATION,
+	OPTION_LEVEL,
+	OPTION_LISTEN
+} OptionType;
+
+typedef struct Option
+{
+	const char *flag;
+	const char *env; /* NULL: command line only */
+	OptionType type;
+	const char *fallback; /* in the syntax of the option; NULL: unset */
+	int64_t min;
+	int64_t max;
+	size_t offset; /* in Config */
+	const char *arg;
+	const char *help;
+} Option;
+
+#define KIB       INT64_C(1024)
+#define MIB       (1024 * KIB)
+#define GIB       (1024 * MIB)
+#define SEC       INT64_C(1000)
+#define MIN       (60 * SEC)
+#define HOUR      (60 * MIN)
+#define AT(field) offsetof(Config, field)
+
+static const Option options[] = {
+	{"--listen", "PEV_LISTEN", OPTION_LISTEN, "127.0.0.1:8080", 0, 0, AT(listen), "ADDRESS:PORT",
+	 "where to serve HTTP: an IPv4 address, an IPv6 address in brackets, or localhost; port 0 "
+	 "takes a free one"},
+	{"--dsn", "PEV_DSN", OPTION_STRING, NULL, 0, 0, AT(dsn), "CONNINFO",
+	 "connection string or URI of the database; without it libpq's own PG* variables apply"},
+	{"--heartbeat", "PEV_HEARTBEAT", OPTION_DURATION, "15s", SEC, HOUR, AT(heartbeat), "DURATION",
+	 "how long a client may hear nothing before it is sent a comment"},
+	{"--retry", "PEV_RETRY", OPTION_DURATION, "2s", 10, HOUR, AT(retry), "DURATION",
+	 "how long clients are told to wait before they reconnect, give or take a quarter"},
+	{"--poll", "PEV_POLL", OPTION_DURATION, "5s", 50, HOUR, AT(poll), "DURATION",
+	 "how often watched streams are read although no notification came"},
+	{"--backlog-bytes", "PEV_BACKLOG_BYTES", OPTION_SIZE, "64MiB", 64 * KIB, 1024 * GIB,
+	 AT(backlog_bytes), "SIZE", "memory for recent events of all streams together"},
+	{"--stream-backlog-bytes", "PEV_STREAM_BACKLOG_BYTES", OPTION_SIZE, "1MiB", 4 * KIB, 16 * GIB,
+	 AT(stream_backlog_bytes), "SIZE", "memory for recent events of one stream"},
+	{"--max-clients", "PEV_MAX_CLIENTS", OPTION_COUNT, "20000", 1, 1000000, AT(max_clients),
+	 "NUMBER", "clients served at once; those beyond it are told to come back later"},
+	{"--send-timeout", "PEV_SEND_TIMEOUT", OPTION_DURATION, "30s", SEC, HOUR, AT(send_timeout),
+	 "DURATION",
+	 "a client that takes none of what waits for it is closed after this (whole "
+	 "seconds)"},
+	{"--drain-timeout", "PEV_DRAIN_TIMEOUT", OPTION_DURATION, "5s", 0, HOUR, AT(drain_timeout),
+	 "DURATION", "how long to wait on SIGTERM until clients have been told to come back"},
+	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
+	 NULL, "serve everybody on an address that is not loopback"},
+	{"--log-level", "PEV_LOG_LEVEL", OPTION_LEVEL, "info", 0, 0, AT(log_level), "LEVEL",
+	 "least level logged: debug, info, warning or error"},
+	{"--help", NULL, OPTION_FLAG, NULL, 0, 0, AT(help), NULL, "show this and exit"},
+	{"--version", NULL, OPTION_FLAG, NULL, 0, 0, AT(version), NULL, "show the version and exit"},
+};
+
+#define OPTION_NUM (sizeof(options) / sizeof(options[0]))
+
+typedef struct Unit
+{
+	const char *name;
+	int64_t factor;
+} Unit;
+
+/* A value prints in the largest unit that divides it, so larger ones come first. */
+static const Unit duration_units[] = {{"h", HOUR}, {"min", MIN}, {"s", SEC}, {"ms", 1}, {NULL, 0}};
+static const Unit size_units[] = {{"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}, {"GB", GIB},
+								  {"MB", MIB},  {"kB", KIB},  {"B", 1},     {NULL, 0}};
+static const Unit count_units[] = {{"", 1}, {NULL, 0}};
+
+/* The units an option's value is written in; NULL for those that are not numbers. */
+static const Unit *
+option_units(const Option *option)
+{
+	switch (option->type)
+	{
+		case OPTION_DURATION:
+			return duration_units;
+		case OPTION_SIZE:
+			return size_units;
+		case OPTION_COUNT:
+			return count_units;
+		default:
+			return NULL;
+	}
+}
+
+/* Write a value with its unit, and return the buffer. */
+static const char *
+quantity_format(char *out, size_t size, const Unit *units, int64_t value)
+{
+	while (value == 0 ? units[1].name != NULL : value % units->factor != 0)
+		units++;
+	snprintf(out, size, "%" PRId64 "%s", value / units->factor, units->name);
+	return out;
+}
+
+/* Parse digits and a unit.  A bare number has a meaning only if the unit may be empty, or if it
+ * is zero. */
+static bool
+quantity_parse(const char *text, const Unit *units, int64_t *value)
+{
+	char *end;
+	int64_t number;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	number = strtoll(text, &end, 10);
+	if (*end == '\0' && number == 0)
+	{
+		*value = 0;
+		return true;
+	}
+	for (; units->name != NULL; units++)
+		if (strcmp(end, units->name) == 0)
+			return !__builtin_mul_overflow(number, units->factor, value);
+	return false;
+}
+
+/* Split "host:port" or "[host]:port" into its parts. */
+static bool
+listen_split(const char *text, char *host, size_t size, uint16_t *port, bool *brackets)
+{
+	const char *colon = strrchr(text, ':');
+	size_t len;
+	char *end;
+	unsigned long number;
+
+	if (colon == NULL || colon[1] < '0' || colon[1] > '9')
+		return false;
+	number = strtoul(colon + 1, &end, 10);
+	if (*end != '\0' || number > 65535)
+		return false;
+	*port = (uint16_t) number;
+	len = (size_t) (colon - text);
+	*brackets = len >= 2 && text[0] == '[' && text[len - 1] == ']';
+	if (*brackets)
+	{
+		text++;
+		len -= 2;
+	}
+	if (len == 0 || len >= size)
+		return false;
+	memcpy(host, text, len);
+	host[len] = '\0';
+	return true;
+}
+
+/* Parse an address to listen on; names other than localhost are not looked up. */
+static bool
+listen_parse(const char *text, ListenAddress *listen)
+{
+	char host[INET6_ADDRSTRLEN];
+	uint16_t port;
+	bool brackets;
+	struct sockaddr_in *v4 = (struct sockaddr_in *) &listen->addr;
+	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *) &listen->addr;
+
+	memset(listen, 0, sizeof(*listen));
+	if (!listen_split(text, host, sizeof(host), &port, &brackets))
+		return false;
+	if (brackets)
+	{
+		v6->sin6_family = AF_INET6;
+		v6->sin6_port = htons(port);
+		listen->len = sizeof(*v6);
+		if (inet_pton(AF_INET6, host, &v6->sin6_addr) != 1)
+			return false;
+		listen->loopback = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+		return true;
+	}
+	v4->sin_family = AF_INET;
+	v4->sin_port = htons(port);
+	listen->len = sizeof(*v4);
+	if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &v4->sin_addr) != 1)
+		return false;
+	listen->loopback = ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+	return true;
+}
+
+/* Parse the name of a log level. */
+static bool
+level_parse(const char *text, LogLevel *level)
+{
+	static const struct
+	{
+		const char *name;
+		LogLevel level;
+	} levels[] = {{"debug", LOG_DEBUG},
+				  {"info", LOG_INFO},
+				  {"warning", LOG_WARNING},
+				  {"error", LOG_ERROR}};
+
+	for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+		if (strcmp(text, levels[i].name) == 0)
+		{
+			*level = levels[i].level;
+			return true;
+		}
+	return false;
+}
+
+/* Parse what an environment variable says about a flag. */
+static bool
+flag_parse(const char *text, bool *value)
+{
+	*value = strcmp(text, "1") == 0 || strcmp(text, "on") == 0 || strcmp(text, "true") == 0;
+	return *value || *text == '\0' || strcmp(text, "0") == 0 || strcmp(text, "off") == 0 ||
+		   strcmp(text, "false") == 0;
+}
+
+/* Say which range a number must be in. */
+static bool
+option_out_of_range(const Option *option, const char *name, char *error)
+{
+	char low[32];
+	char high[32];
+	const Unit *units = option_units(option);
+
+	snprintf(error, CONFIG_ERROR_MAX, "%s must be between %s and %s", name,
+			 quantity_format(low, sizeof(low), units, option->min),
+			 quantity_format(high, sizeof(high), units, option->max));
+	return false;
+}
+
+/* Say what a value must look like. */
+static bool
+option_malformed(const Option *option, const char *name, char *error)
+{
+	static const char *const wanted[] = {
+		[OPTION_FLAG] = "on or off",
+		[OPTION_COUNT] = "a whole number",
+		[OPTION_SIZE] = "a whole number with a unit: B, kB (KiB), MB (MiB) or GB (GiB)",
+		[OPTION_DURATION] = "a whole number with a unit: ms, s, min or h",
+		[OPTION_LEVEL] = "debug, info, warning or error",
+		[OPTION_LISTEN] = "an address and a port, as 127.0.0.1:8080 or [::1]:8080",
+	};
+
+	snprintf(error, CONFIG_ERROR_MAX, "%s must be %s", name, wanted[option->type]);
+	return false;
+}
+
+/* Set an option; name is how it was given, for the error. */
+static bool
+option_set(Config *config, const Option *option, const char *name, const char *value, char *error)
+{
+	void *field = (char *) config + option->offset;
+	bool ok = true;
+
+	switch (option->type)
+	{
+		case OPTION_FLAG:
+			ok = flag_parse(value, field);
+			break;
+		case OPTION_STRING:
+			free(*(char **) field);
+			*(char **) field = mem_string(value);
+			break;
+		case OPTION_COUNT:
+		case OPTION_SIZE:
+		case OPTION_DURATION:
+			ok = quantity_parse(value, option_units(option), field);
+			if (ok && (*(int64_t *) field < option->min || *(int64_t *) field > option->max))
+				return option_out_of_range(option, name, error);
+			break;
+		case OPTION_LEVEL:
+			ok = level_parse(value, field);
+			break;
+		case OPTION_LISTEN:
+			ok = listen_parse(value, field);
+			break;
+	}
+	return ok || option_malformed(option, name, error);
+}
+
+/* Find the option that a command-line word names, up to its "=". */
+static const Option *
+option_find(const char *word)
+{
+	size_t len = strcspn(word, "=");
+
+	for (size_t i = 0; i < OPTION_NUM; i++)
+		if (strlen(options[i].flag) == len && strncmp(options[i].flag, word, len) == 0)
+			return &options[i];
+	return NULL;
+}
+
+/* Take one option from the command line; *i moves past its value. */
+static bool
+config_take_argument(Config *config, int argc, char **argv, int *i, char *error)
+{
+	const char *word = argv[*i];
+	const Option *option = option_find(word);
+	const char *equals = strchr(word, '=');
+	const char *value = equals != NULL ? equals + 1 : NULL;
+
+	if (option == NULL)
+	{
+		snprintf(error, CONFIG_ERROR_MAX, "unknown option \"%.60s\"; --help lists them", word);
+		return false;
+	}
+	if (option->type == OPTION_FLAG)
+	{
+		if (value == NULL)
+			return option_set(config, option, option->flag, "on", error);
+		snprintf(error, CONFIG_ERROR_MAX, "%s takes no value", option->flag);
+		return false;
+	}
+	if (value == NULL && *i + 1 < argc)
+		value = argv[++*i];
+	if (value == NULL)
+	{
+		snprintf(error, CONFIG_ERROR_MAX, "%s needs a value: %s", option->flag, option->arg);
+		return false;
+	}
+	return option_set(config, option, option->flag, value, error);
+}
+
+/* Take defaults, then the environment, which is empty where a variable is. */
+static bool
+config_take_environment(Config *config, ConfigGetenv env, char *error)
+{
+	for (size_t i = 0; i < OPTION_NUM; i++)
+	{
+		const Option *option = &options[i];
+		const char *value = option->env != NULL ? env(option->env) : NULL;
+
+		if (option->fallback != NULL &&
+			!option_set(config, option, option->flag, option->fallback, error))
+			return false;
+		if (value != NULL && *value != '\0' &&
+			!option_set(config, option, option->env, value, error))
+			return false;
+	}
+	return true;
+}
+
+/* Refuse combinations of options that are each right alone. */
+static bool
+config_check(const Config *config, char *error)
+{
+	if (!config->listen.loopback && !config->insecure_no_auth)
+	{
+		snprintf(error, CONFIG_ERROR_MAX,
+				 "--listen: refusing to serve everybody on an address that is not loopback; "
+				 "use --insecure-no-auth if that is meant");
+		return false;
+	}
+	if (config->stream_backlog_bytes > config->backlog_bytes)
+	{
+		snprintf(error, CONFIG_ERROR_MAX,
+				 "--stream-backlog-bytes must not be larger than --backlog-bytes");
+		return false;
+	}
+	return true;
+}
+
+/*
+ * Fill config from the environment and the command line.  On failure error says
+ * why.  The caller ends config with config_free in either case.
+ */
+bool
+config_parse(Config *config, int argc, char **argv, ConfigGetenv env, char error[CONFIG_ERROR_MAX])
+{
+	memset(config, 0, sizeof(*config));
+	if (!config_take_environment(config, env, error))
+		return false;
+	for (int i = 1; i < argc; i++)
+		if (!config_take_argument(config, argc, argv, &i, error))
+			return false;
+	return config->help || config->version || config_check(config, error);
+}
+
+/* Add text folded at the width of a terminal, indented. */
+static void
+help_fold(Buf *out, const char *text)
+{
+	const size_t width = 70;
+
+	while (*text != '\0')
+	{
+		size_t len = strlen(text);
+
+		if (len > width)
+			for (len = width; len > 0 && text[len] != ' ';)
+				len--;
+		buf_format(out, "        %.*s\n", (int) len, text);
+		text += len + strspn(text + len, " ");
+	}
+}
+
+/* The text of --help, which the caller frees. */
+char *
+config_help(void)
+{
+	Buf out;
+	char low[32];
+	char high[32];
+
+	buf_init(&out);
+	buf_text(&out, "pev-streamer serves the events of a PostgreSQL database with the pev\n"
+				   "extension as Server-Sent Events.\n\n"
+				   "Usage: pev-streamer [OPTION]...\n\n");
+	for (size_t i = 0; i < OPTION_NUM; i++)
+	{
+		const Option *option = &options[i];
+		const Unit *units = option_units(option);
+
+		buf_format(&out, "  %s%s%s", option->flag, option->arg != NULL ? " " : "",
+				   option->arg != NULL ? option->arg : "");
+		buf_text(&out, "\n");
+		help_fold(&out, option->help);
+		if (option->env != NULL)
+			buf_format(&out, "        [%s%s%s]", option->env,
+					   option->fallback != NULL ? ", default " : "",
+					   option->fallback != NULL ? option->fallback : "");
+		if (units != NULL)
+			buf_format(&out, " %s to %s", quantity_format(low, sizeof(low), units, option->min),
+					   quantity_format(high, sizeof(high), units, option->max));
+		if (option->env != NULL)
+			buf_text(&out, "\n");
+	}
+	buf_text(&out, "\nDurations are written with ms, s, min or h; sizes with B, kB, MB or GB.\n");
+	return out.data;
+}
+
+/* Release what the options hold. */
+void
+config_free(Config *config)
+{
+	free(config->dsn);
+	config->dsn = NULL;
+}

@@ -1,0 +1,52 @@
+/*
+ * config.h
+ *		The daemon's options: one table drives parsing, checking and help.
+ */
+#ifndef PEV_CONFIG_H
+#define PEV_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "log.h"
+
+#define CONFIG_ERROR_MAX 256
+
+/* An address to listen on. */
+typedef struct ListenAddress
+{
+	struct sockaddr_storage addr;
+	socklen_t len;
+	bool loopback;
+} ListenAddress;
+
+/* Durations are in milliseconds, sizes in bytes.  config_free ends it. */
+typedef struct Config
+{
+	ListenAddress listen;
+	char *dsn; /* NULL: libpq's own environment variables */
+	int64_t heartbeat;
+	int64_t retry;
+	int64_t poll;
+	int64_t stream_backlog_bytes;
+	int64_t backlog_bytes;
+	int64_t max_clients;
+	int64_t send_timeout;
+	int64_t drain_timeout;
+	bool insecure_no_auth;
+	LogLevel log_level;
+	bool help;
+	bool version;
+} Config;
+
+typedef const char *(*ConfigGetenv)(const char *name);
+
+extern bool config_parse(Config *config, int argc, char **argv, ConfigGetenv env,
+						 char error[CONFIG_ERROR_MAX]);
+extern char *config_help(void);
+extern void config_free(Config *config);
+
+#endif

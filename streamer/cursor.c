@@ -1,0 +1,333 @@
+/*
+ * cursor.c
+ *		What a request for a stream asks for: which stream, from where, which types.
+ *
+ * Works on the raw request target, before any decoding, so that an encoded
+ * slash is not a separator and an encoded NUL is an error rather than the end
+ * of the string.  A malformed Last-Event-ID header is ignored, since an error
+ * status would stop an EventSource for good while replaying everything is
+ * merely redundant; a malformed query was typed by somebody who is there to
+ * read the error.
+ *
+ * Pure: no libpq, no libmicrohttpd, no state.
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cursor.h"
+#include "mem.h"
+
+#define QUERY_NAME_MAX  32
+#define QUERY_VALUE_MAX 4096
+#define UUID_LEN        36
+
+static const char bad_escape[] = "The URL holds a malformed percent escape.";
+static const char bad_key[] =
+	"A stream key has 1 to 200 bytes of UTF-8, begins with a letter, a digit or \"_\", and goes on "
+	"with these or with - . : @ + ~ =; what follows a prefix and its colon is not empty.";
+static const char bad_range[] = "A stream number must fit a bigint.";
+static const char bad_after[] = "\"after\" must be an event number or \"now\".";
+static const char bad_last_id[] = "\"lastEventId\" must be an event number.";
+static const char bad_types[] =
+	"\"types\" must be a comma-separated list of at most 128 event type names.";
+static const char bad_length[] = "A part of the URL is too long.";
+
+/* The value of a hexadecimal digit, or -1. */
+static int
+hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return -1;
+}
+
+/*
+ * Decode %XX (and + as a space in a form) into out, which is terminated.  An
+ * escaped NUL is malformed: no key, number or name contains one.
+ */
+const char *
+percent_decode(const char *raw, size_t len, bool form, char *out, size_t size, size_t *out_len)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+	{
+		char c = raw[i];
+
+		if (c == '%')
+		{
+			int high = i + 2 < len ? hex_value(raw[i + 1]) : -1;
+			int low = i + 2 < len ? hex_value(raw[i + 2]) : -1;
+
+			if (high < 0 || low < 0 || (high == 0 && low == 0))
+				return bad_escape;
+			c = (char) (high << 4 | low);
+			i += 2;
+		}
+		else if (c == '+' && form)
+			c = ' ';
+		if (n + 1 >= size)
+			return bad_length;
+		out[n++] = c;
+	}
+	out[n] = '\0';
+	*out_len = n;
+	return NULL;
+}
+
+/* The length of the UTF-8 character at text, or 0 if it is malformed (RFC 3629). */
+static size_t
+utf8_char(const unsigned char *text, size_t left)
+{
+	unsigned char c = text[0];
+	size_t len = c < 0x80 ? 1 : c >= 0xC2 && c <= 0xDF ? 2 : (c & 0xF0) == 0xE0 ? 3 : 4;
+
+	if (len == 1)
+		return 1;
+	if (c < 0xC2 || c > 0xF4 || len > left)
+		return 0;
+	for (size_t i = 1; i < len; i++)
+		if ((text[i] & 0xC0) != 0x80)
+			return 0;
+	if ((c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F) ||
+		(c == 0xF0 && text[1] < 0x90) || (c == 0xF4 && text[1] > 0x8F))
+		return 0;
+	return len;
+}
+
+/* Does the text keep the rules that bad_key states? */
+static bool
+key_is_valid(const char *text, size_t len)
+{
+	const char *colon = memchr(text, ':', len);
+	size_t i = 0;
+
+	if (len == 0 || len > STREAM_KEY_MAX || (colon != NULL && colon == text + len - 1))
+		return false;
+	while (i < len)
+	{
+		unsigned char c = (unsigned char) text[i];
+		size_t width = utf8_char((const unsigned char *) text + i, len - i);
+
+		if (width == 0)
+			return false;
+		if (width == 1 && !isalnum(c) && c != '_' && (i == 0 || strchr("-.:@+~=", c) == NULL))
+			return false;
+		i += width;
+	}
+	return true;
+}
+
+/* Is it a UUID in its usual spelling? */
+static bool
+key_is_uuid(const char *text, size_t len)
+{
+	if (len != UUID_LEN)
+		return false;
+	for (size_t i = 0; i < len; i++)
+	{
+		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? text[i] != '-' : hex_value(text[i]) < 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Parse the path segment that names a stream.  Digits alone are the stream's
+ * number, without leading zeros; a UUID is folded to lower case.
+ */
+const char *
+stream_key_parse(const char *raw, size_t len, StreamKey *key)
+{
+	char text[STREAM_KEY_MAX + 1];
+	const char *error;
+	const char *start = text;
+	size_t n;
+
+	error = percent_decode(raw, len, false, text, sizeof(text), &n);
+	if (error != NULL)
+		return error == bad_length ? bad_key : error;
+	if (!key_is_valid(text, n))
+		return bad_key;
+	key->numeric = strspn(text, "0123456789") == n;
+	if (key->numeric)
+	{
+		start += strspn(text, "0");
+		if (*start == '\0')
+			start--;
+		if (!cursor_number(start, &key->id))
+			return bad_range;
+	}
+	else if (key_is_uuid(text, n))
+		for (size_t i = 0; i < n; i++)
+			text[i] = (char) tolower((unsigned char) text[i]);
+	memcpy(key->text, start, strlen(start) + 1);
+	return NULL;
+}
+
+/* Parse a decimal number of a bigint's range, digits alone. */
+bool
+cursor_number(const char *text, int64_t *seq)
+{
+	int64_t value = 0;
+
+	if (*text == '\0')
+		return false;
+	for (; *text != '\0'; text++)
+	{
+		if (*text < '0' || *text > '9' || __builtin_mul_overflow(value, 10, &value) ||
+			__builtin_add_overflow(value, *text - '0', &value))
+			return false;
+	}
+	*seq = value;
+	return true;
+}
+
+/* Let a Last-Event-ID header, if it is one, override what the query said. */
+void
+cursor_header(const char *value, Cursor *cursor)
+{
+	int64_t seq;
+
+	if (value == NULL || !cursor_number(value, &seq))
+		return;
+	cursor->given = true;
+	cursor->now = false;
+	cursor->seq = seq;
+}
+
+/* Add one name to the filter. */
+static const char *
+filter_add(TypeFilter *filter, const char *name, size_t len)
+{
+	char *copy;
+
+	if (len == 0 || len > TYPE_NAME_MAX || filter->count == TYPE_FILTER_MAX)
+		return bad_types;
+	for (size_t i = 0; i < len; i++)
+		if (!isalnum((unsigned char) name[i]) && strchr("_-.:", name[i]) == NULL)
+			return bad_types;
+	copy = mem_alloc(len + 1);
+	memcpy(copy, name, len);
+	copy[len] = '\0';
+	filter->names = mem_array(filter->names, (size_t) filter->count + 1, sizeof(char *));
+	filter->names[filter->count++] = copy;
+	return NULL;
+}
+
+/* Add a comma-separated list of names. */
+static const char *
+filter_add_list(TypeFilter *filter, const char *list)
+{
+	for (;;)
+	{
+		size_t len = strcspn(list, ",");
+		const char *error = filter_add(filter, list, len);
+
+		if (error != NULL)
+			return error;
+		list += len;
+		if (*list++ == '\0')
+			return NULL;
+	}
+}
+
+/* What the parameters say until they are weighed against each other. */
+typedef struct Query
+{
+	Cursor after;
+	Cursor last_id;
+	TypeFilter *filter;
+} Query;
+
+/* Take one decoded parameter; those of other names are none of our business. */
+static const char *
+query_take(Query *query, const char *name, const char *value)
+{
+	if (strcmp(name, "types") == 0)
+		return filter_add_list(query->filter, value);
+	if (strcmp(name, "after") == 0)
+	{
+		query->after.given = true;
+		query->after.now = strcmp(value, "now") == 0;
+		if (!query->after.now && !cursor_number(value, &query->after.seq))
+			return bad_after;
+	}
+	/* EventSource polyfills send an empty one before they have seen an event. */
+	else if (strcmp(name, "lastEventId") == 0 && *value != '\0')
+	{
+		query->last_id.given = true;
+		if (!cursor_number(value, &query->last_id.seq))
+			return bad_last_id;
+	}
+	return NULL;
+}
+
+/* Decode and take one "name=value". */
+static const char *
+query_take_raw(Query *query, const char *raw, size_t len)
+{
+	char name[QUERY_NAME_MAX];
+	char value[QUERY_VALUE_MAX];
+	size_t n;
+	const char *equals = memchr(raw, '=', len);
+	size_t name_len = equals != NULL ? (size_t) (equals - raw) : len;
+	size_t value_len = equals != NULL ? len - name_len - 1 : 0;
+	const char *error = percent_decode(raw, name_len, true, name, sizeof(name), &n);
+
+	if (error == bad_length)
+		return NULL; /* longer than any name known here */
+	if (error != NULL)
+		return error;
+	if (strcmp(name, "types") != 0 && strcmp(name, "after") != 0 &&
+		strcmp(name, "lastEventId") != 0)
+		return NULL;
+	error = percent_decode(raw + len - value_len, value_len, true, value, sizeof(value), &n);
+	return error != NULL ? error : query_take(query, name, value);
+}
+
+/*
+ * Parse a query string (NULL for none).  lastEventId wins over after: a client
+ * that sends it on reconnecting keeps the URL it began with.  On an error the
+ * filter is left empty.
+ */
+const char *
+query_parse(const char *text, Cursor *cursor, TypeFilter *filter)
+{
+	Query query = {.filter = filter};
+	const char *error = NULL;
+
+	*cursor = (Cursor){0};
+	*filter = (TypeFilter){0};
+	while (text != NULL && *text != '\0' && error == NULL)
+	{
+		size_t len = strcspn(text, "&");
+
+		error = query_take_raw(&query, text, len);
+		text += len;
+		if (*text == '&')
+			text++;
+	}
+	if (error != NULL)
+		filter_free(filter);
+	else
+		*cursor = query.last_id.given ? query.last_id : query.after;
+	return error;
+}
+
+/* Release a filter's names. */
+void
+filter_free(TypeFilter *filter)
+{
+	for (int i = 0; i < filter->count; i++)
+		free(filter->names[i]);
+	free(filter->names);
+	*filter = (TypeFilter){0};
+}

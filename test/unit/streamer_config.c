@@ -1,0 +1,243 @@
+/*
+ * streamer_config.c
+ *		What options mean, and how those that mean nothing are refused.
+ */
+#include <arpa/inet.h>
+#include <stdlib.h>
+
+#include "config.h"
+#include "streamer_tap.h"
+
+static const char *env_name;
+static const char *env_value;
+
+/* An environment with one variable. */
+static const char *
+test_env(const char *name)
+{
+	return env_name != NULL && strcmp(name, env_name) == 0 ? env_value : NULL;
+}
+
+/* Parse two command-line words (NULL for none); the error, or NULL. */
+static const char *
+parse(Config *config, const char *first, const char *second)
+{
+	static char error[CONFIG_ERROR_MAX];
+	char *argv[] = {(char *) "pev-streamer", (char *) first, (char *) second, NULL};
+	int argc = first == NULL ? 1 : second == NULL ? 2 : 3;
+
+	return config_parse(config, argc, argv, test_env, error) ? NULL : error;
+}
+
+/* Two words must be refused with this error. */
+static void
+refused(const char *first, const char *second, const char *want)
+{
+	Config config;
+
+	is(parse(&config, first, second), want, first);
+	config_free(&config);
+}
+
+/* The same for an environment variable. */
+static void
+refused_env(const char *name, const char *value, const char *want)
+{
+	env_name = name;
+	env_value = value;
+	refused(NULL, NULL, want);
+	env_name = NULL;
+}
+
+/* A duration of the heartbeat must parse to so many milliseconds. */
+static void
+is_duration(const char *text, long long want)
+{
+	Config config;
+	const char *error = parse(&config, "--heartbeat", text);
+
+	is_number(error != NULL ? -1 : config.heartbeat, want, text);
+	config_free(&config);
+}
+
+/* A size of the backlog must parse to so many bytes. */
+static void
+is_size(const char *text, long long want)
+{
+	Config config;
+	const char *error = parse(&config, "--backlog-bytes", text);
+
+	is_number(error != NULL ? -1 : config.backlog_bytes, want, text);
+	config_free(&config);
+}
+
+/* An address must parse to this family and port, or (family 0) be malformed. */
+static void
+is_listen(const char *text, int family, int port)
+{
+	Config config;
+	char *argv[] = {(char *) "pev-streamer", (char *) "--insecure-no-auth", (char *) "--listen",
+					(char *) text, NULL};
+	char error[CONFIG_ERROR_MAX];
+	bool parsed = config_parse(&config, 4, argv, test_env, error);
+	struct sockaddr_in *addr = (struct sockaddr_in *) &config.listen.addr;
+
+	if (family == 0)
+		ok(!parsed, text);
+	else
+		ok(parsed && addr->sin_family == family && ntohs(addr->sin_port) == port, text);
+	config_free(&config);
+}
+
+static void
+test_defaults(void)
+{
+	Config config;
+
+	is(parse(&config, NULL, NULL), NULL, "no option is needed");
+	is_number(ntohs(((struct sockaddr_in *) &config.listen.addr)->sin_port), 8080, "port");
+	ok(config.listen.loopback, "loopback by default");
+	is(config.dsn, NULL, "no dsn");
+	is_number(config.heartbeat, 15000, "heartbeat");
+	is_number(config.retry, 2000, "retry");
+	is_number(config.poll, 5000, "poll");
+	is_number(config.backlog_bytes, 64 << 20, "backlog");
+	is_number(config.stream_backlog_bytes, 1 << 20, "backlog of a stream");
+	is_number(config.drain_timeout, 5000, "drain timeout");
+	ok(!config.insecure_no_auth && config.log_level == LOG_INFO, "flag and level");
+	config_free(&config);
+}
+
+static void
+test_sources(void)
+{
+	Config config;
+
+	env_name = "PEV_DSN";
+	env_value = "host=a";
+	parse(&config, NULL, NULL);
+	is(config.dsn, "host=a", "the environment is read");
+	config_free(&config);
+	parse(&config, "--dsn", "host=b");
+	is(config.dsn, "host=b", "the command line wins");
+	config_free(&config);
+	parse(&config, "--dsn=host=c", NULL);
+	is(config.dsn, "host=c", "an equals sign joins name and value");
+	config_free(&config);
+	env_value = "";
+	parse(&config, NULL, NULL);
+	is(config.dsn, NULL, "an empty variable is unset");
+	config_free(&config);
+	env_name = "PEV_INSECURE_NO_AUTH";
+	env_value = "1";
+	is(parse(&config, "--listen", "0.0.0.0:80"), NULL, "a flag in the environment");
+	config_free(&config);
+	env_name = NULL;
+	ok(parse(&config, "--help", NULL) == NULL && config.help, "--help");
+	config_free(&config);
+	ok(parse(&config, "--version", NULL) == NULL && config.version, "--version");
+	config_free(&config);
+}
+
+static void
+test_values(void)
+{
+	is_duration("1s", 1000);
+	is_duration("1500ms", 1500);
+	is_duration("2min", 120000);
+	is_duration("1h", 3600000);
+	is_duration("2h", -1);
+	is_duration("15", -1);
+	is_duration("0", -1);
+	is_duration("1.5s", -1);
+	is_duration("-1s", -1);
+	is_duration(" 1s", -1);
+	is_duration("1 s", -1);
+	is_duration("1sec", -1);
+	is_duration("", -1);
+	is_duration("99999999999999999999h", -1);
+	is_duration("9223372036854775807s", -1);
+	is_size("1MiB", 1 << 20);
+	is_size("1MB", 1 << 20);
+	is_size("2048kB", 2 << 20);
+	is_size("2097152B", 2 << 20);
+	is_size("1GiB", 1LL << 30);
+	is_size("1mb", -1);
+	is_size("100", -1);
+	is_listen("127.0.0.1:0", AF_INET, 0);
+	is_listen("0.0.0.0:65535", AF_INET, 65535);
+	is_listen("localhost:81", AF_INET, 81);
+	is_listen("[::1]:80", AF_INET6, 80);
+	is_listen("[::]:80", AF_INET6, 80);
+	is_listen("127.0.0.1", 0, 0);
+	is_listen("127.0.0.1:", 0, 0);
+	is_listen("127.0.0.1:65536", 0, 0);
+	is_listen("127.0.0.1:8a", 0, 0);
+	is_listen("127.0.0.1:-1", 0, 0);
+	is_listen(":8080", 0, 0);
+	is_listen("::1:8080", 0, 0);
+	is_listen("[127.0.0.1]:80", 0, 0);
+	is_listen("[]:80", 0, 0);
+	is_listen("example.org:80", 0, 0);
+}
+
+static void
+test_refusals(void)
+{
+	Config config;
+
+	refused("--nope", NULL, "unknown option \"--nope\"; --help lists them");
+	refused("nope", NULL, "unknown option \"nope\"; --help lists them");
+	refused("--hea", "1s", "unknown option \"--hea\"; --help lists them");
+	refused("--dsn", NULL, "--dsn needs a value: CONNINFO");
+	refused("--insecure-no-auth=1", NULL, "--insecure-no-auth takes no value");
+	refused("--max-clients", "0", "--max-clients must be between 1 and 1000000");
+	refused("--max-clients", "x", "--max-clients must be a whole number");
+	refused("--max-clients", "10s", "--max-clients must be a whole number");
+	refused("--heartbeat", "1", "--heartbeat must be a whole number with a unit: ms, s, min or h");
+	refused("--heartbeat", "1ms", "--heartbeat must be between 1s and 1h");
+	refused("--backlog-bytes", "1B", "--backlog-bytes must be between 64KiB and 1024GiB");
+	refused("--log-level", "loud", "--log-level must be debug, info, warning or error");
+	refused("--listen", "nowhere",
+			"--listen must be an address and a port, as 127.0.0.1:8080 or [::1]:8080");
+	refused("--stream-backlog-bytes", "65MiB",
+			"--stream-backlog-bytes must not be larger than --backlog-bytes");
+	refused("--listen", "0.0.0.0:8080",
+			"--listen: refusing to serve everybody on an address that is not loopback; use "
+			"--insecure-no-auth if that is meant");
+	refused("--listen", "[::]:8080",
+			"--listen: refusing to serve everybody on an address that is not loopback; use "
+			"--insecure-no-auth if that is meant");
+	refused_env("PEV_POLL", "often",
+				"PEV_POLL must be a whole number with a unit: ms, s, min or h");
+	refused_env("PEV_POLL", "1ms", "PEV_POLL must be between 50ms and 1h");
+	refused_env("PEV_INSECURE_NO_AUTH", "maybe", "PEV_INSECURE_NO_AUTH must be on or off");
+	ok(parse(&config, "--listen", "127.8.9.10:1") == NULL, "all of 127/8 is loopback");
+	config_free(&config);
+}
+
+static void
+test_help(void)
+{
+	char *help = config_help();
+	static const char *const flags[] = {
+		"--listen",        "--dsn",           "--heartbeat",        "--retry",     "--poll",
+		"--backlog-bytes", "--max-clients",   "--send-timeout",     "--log-level", "--help",
+		"--version",       "--drain-timeout", "--insecure-no-auth", "PEV_LISTEN"};
+
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		ok(strstr(help, flags[i]) != NULL, flags[i]);
+	ok(strstr(help, "[PEV_HEARTBEAT, default 15s] 1s to 1h") != NULL, "default and range");
+	free(help);
+}
+
+int
+main(void)
+{
+	test_defaults();
+	test_sources();
+	test_values();
+	test_refusals();
+	test_help();
+	return done();
+}
