@@ -56,9 +56,8 @@ install: install-streamer
 uninstall: uninstall-streamer
 clean: clean-streamer
 
-install-streamer: streamer installdirs
-	$(MKDIR_P) '$(DESTDIR)$(bindir)'
-	$(INSTALL_PROGRAM) streamer/pev-streamer '$(DESTDIR)$(bindir)/'
+install-streamer: streamer
+	$(MAKE) -C streamer install DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'
 
 uninstall-streamer:
 	rm -f '$(DESTDIR)$(bindir)/pev-streamer'
@@ -75,7 +74,7 @@ clean: clean-streamer
 endif
 
 streamer:
-	$(MAKE) -C streamer PEV_VERSION=$(PEV_VERSION)
+	$(MAKE) -C streamer
 
 clean-streamer:
 	$(MAKE) -C streamer clean

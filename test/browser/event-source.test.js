@@ -1,0 +1,139 @@
+// The documented EventSource client in a real browser.
+//
+// Its URL is a path of the page's own origin, as in the application it was written
+// for: there, the web server in front passes that path on to the streamer. So does
+// the small server here, byte by byte, and the browser keeps all its rules.
+
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import { after, before } from 'node:test';
+import { chromium } from 'playwright-core';
+import { documentedClient, expectedCalls, uiFunctions } from '../e2e/documented-client.js';
+import { executionEvents, newExecution, poll, startStack, test } from '../e2e/harness.js';
+
+const PREFIX = '/api/assistant-architect/events/';
+
+let db, streamer, site, browser, userData;
+let requests = []; // what the browser asked the streamer for
+
+/** The application's page: the documented code to the letter, and a record of all it does. */
+function page(executionId, types) {
+  return `<!doctype html><meta charset="utf-8"><title>execution</title><script>
+    const executionId = ${executionId}, calls = [], seen = [];
+    for (const name of ${JSON.stringify(uiFunctions)}) window[name] = (...args) => calls.push([name, ...args]);
+    </script><script>${documentedClient}</script><script>
+    for (const type of ${JSON.stringify(types)}) eventSource.addEventListener(type, (e) => seen.push({ id: e.lastEventId, event: e.type, data: e.data }));
+    </script>`;
+}
+
+/** Serve the page, and pass the events' path on to the streamer. */
+function serve(req, res) {
+  const url = new URL(req.url, 'http://site');
+  if (url.pathname === '/') {
+    res.setHeader('Content-Type', 'text/html');
+    return res.end(page(Number(url.searchParams.get('id')), url.searchParams.get('types').split(',')));
+  }
+  if (!url.pathname.startsWith(PREFIX)) return res.writeHead(404).end();
+  requests.push({ path: url.pathname, last: req.headers['last-event-id'] });
+  const upstream = http.get(`${streamer.url}/events/${url.pathname.slice(PREFIX.length)}`, { headers: req.headers, agent: false }, (answer) => {
+    res.writeHead(answer.statusCode, answer.headers);
+    answer.pipe(res);
+    answer.on('error', () => res.destroy());
+  });
+  upstream.on('error', () => res.destroy());
+  res.on('close', () => upstream.destroy());
+}
+
+before(async () => {
+  ({ db, streamer } = await startStack({ streamer: { args: ['--retry', '200ms'] } }));
+  site = http.createServer(serve).listen(0, '127.0.0.1');
+  userData = fs.mkdtempSync(path.join(os.tmpdir(), 'pev-browser-'));
+  browser = await chromium.launchPersistentContext(userData, {
+    executablePath: process.env.PEV_CHROMIUM ?? '/usr/bin/chromium',
+    args: [
+      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+      '--disable-component-update', '--disable-sync',
+    ],
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  site?.close();
+  site?.closeAllConnections?.();
+  if (userData) fs.rmSync(userData, { recursive: true, force: true });
+});
+
+async function open(id, events) {
+  requests = [];
+  const types = [...new Set(events.map(([type]) => type))];
+  const tab = await browser.newPage();
+  await tab.goto(`http://127.0.0.1:${site.address().port}/?id=${id}&types=${types}`);
+  return {
+    tab,
+    seen: () => tab.evaluate('seen'),
+    calls: () => tab.evaluate('calls'),
+    closed: () => poll(() => tab.evaluate('eventSource.readyState === EventSource.CLOSED'), 'the client closing'),
+  };
+}
+
+async function emitAll(id, events) {
+  for (const [type, data] of events) await db.emit(id, type, data);
+}
+
+test('the documented client in Chromium sees every event once and in order', async () => {
+  const id = newExecution();
+  const events = executionEvents(3);
+  await emitAll(id, events.slice(0, 4));
+  const client = await open(id, events);
+  await poll(async () => (await client.seen()).length === 4, 'the history');
+  await emitAll(id, events.slice(4));
+  await client.closed();
+  assert.deepEqual(await client.calls(), expectedCalls(events));
+  assert.deepEqual(await client.seen(), await db.expected(id));
+  assert.equal(requests.length, 1);
+  await client.tab.close();
+});
+
+test('the documented client in Chromium shows an error and stops', async () => {
+  const id = newExecution();
+  const events = [...executionEvents(1).slice(0, 3), ['execution-error', { error: 'model unavailable', recoverable: false }]];
+  const client = await open(id, events);
+  await emitAll(id, events);
+  await client.closed();
+  assert.deepEqual(await client.calls(), expectedCalls(events));
+  await client.tab.close();
+});
+
+test('Chromium returns after a broken connection with the last id it saw, and misses nothing', async () => {
+  const id = newExecution();
+  const events = executionEvents(2);
+  const client = await open(id, events);
+  for (let i = 0; i < events.length; i++) {
+    await emitAll(id, [events[i]]);
+    await poll(async () => (await client.seen()).length === i + 1, `event ${i + 1}`);
+    if (i % 4 === 1) site.closeAllConnections();
+  }
+  await client.closed();
+  assert.deepEqual(await client.seen(), await db.expected(id));
+  assert.deepEqual(await client.calls(), expectedCalls(events));
+  assert.deepEqual(requests.map((request) => request.last), [undefined, '2', '6', '10']);
+  await client.tab.close();
+});
+
+test('Chromium stops when the server says that a stream is over', async () => {
+  const id = newExecution();
+  const events = executionEvents(1);
+  await emitAll(id, events);
+  // The same page, but its own code does not close: only the server's 204 can.
+  requests = [];
+  const tab = await browser.newPage();
+  await tab.goto(`http://127.0.0.1:${site.address().port}/?id=${newExecution()}&types=x`);
+  await tab.evaluate(`const other = new EventSource('${PREFIX}${id}')`);
+  await poll(() => tab.evaluate('other.readyState === EventSource.CLOSED'), 'the server stopping the client');
+  assert.deepEqual(requests.filter(({ path }) => path === `${PREFIX}${id}`).map(({ last }) => last), [undefined, String(events.length)]);
+  await tab.close();
+});

@@ -1,0 +1,365 @@
+// What every end-to-end test starts with: a private database server, the real
+// streamer in front of it, and clients that record exactly what arrives.
+//
+// Nothing here sleeps and hopes: what is waited for is either announced (a frame,
+// a log line, an answer) or polled, always with a deadline. The servers end with
+// this process, however it ends: pgtemp sees its standard input close, and the
+// streamer asks the kernel for a signal (setpriv --pdeathsig).
+
+import { spawn } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import readline from 'node:readline';
+import { after, test as nodeTest } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+
+export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
+export const version = JSON.parse(fs.readFileSync(path.join(root, 'META.json'))).version;
+export const streamerPath = path.join(root, 'streamer/pev-streamer');
+
+// A command put before the streamer's, such as "valgrind --error-exitcode=9".
+export const wrapper = (process.env.PEV_STREAMER_WRAPPER ?? '').split(' ').filter(Boolean);
+
+// Deadlines in milliseconds: generous, because only a failure waits for them.
+export const DEADLINE = wrapper.length > 0 ? 60_000 : 20_000;
+
+// bigint columns as numbers: no test counts beyond 2^53.
+pg.types.setTypeParser(pg.types.builtins.INT8, Number);
+
+const running = new Set(); // everything to stop, and to print when a test fails
+
+/** Wait for a promise, but not longer than the deadline. */
+export function within(promise, what, ms = DEADLINE) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what}: not within ${ms} ms`)), ms);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** Ask again and again until the answer is true, and return it. */
+export async function poll(question, what, ms = DEADLINE) {
+  const end = Date.now() + ms;
+  for (;;) {
+    const answer = await question();
+    if (answer) return answer;
+    if (Date.now() > end) throw new Error(`${what}: not within ${ms} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** A test that prints the logs of both servers when it fails. */
+export function test(name, body) {
+  return nodeTest(name, { timeout: 10 * DEADLINE }, async (context) => {
+    try {
+      await body(context);
+    } catch (error) {
+      for (const server of running) process.stderr.write(server.report());
+      throw error;
+    }
+  });
+}
+
+/** The last lines of a log, under a title. */
+function logReport(title, text) {
+  return `--- ${title} (the last 100 lines), during a failed test\n${text.split('\n').slice(-101).join('\n')}\n`;
+}
+
+/** A private database server with the extension in its database. */
+export class Database {
+  /** Start one; `settings` are the server's, as in {wal_level: 'logical'}. */
+  static async start({ settings = {}, args = [] } = {}) {
+    const db = new Database();
+    const options = Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
+    db.process = spawn(path.join(root, 'test/bin/pgtemp'), ['serve', ...options, ...args], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    db.answers = readline.createInterface({ input: db.process.stdout })[Symbol.asyncIterator]();
+    running.add(db);
+    const [word, ...pairs] = (await db.answer('starting PostgreSQL')).split(' ');
+    if (word !== 'ready') throw new Error(`pgtemp says ${word}`);
+    db.env = Object.fromEntries(pairs.map((pair) => pair.split(/=(.*)/s).slice(0, 2)));
+    db.dsn = `host=127.0.0.1 port=${db.env.PGPORT} user=${db.env.PGUSER} dbname=${db.env.PGDATABASE}`;
+    db.pool = db.newPool();
+    await db.query('CREATE EXTENSION pev');
+    return db;
+  }
+
+  newPool(max = 10) {
+    const pool = new pg.Pool({
+      host: '127.0.0.1', port: Number(this.env.PGPORT), user: this.env.PGUSER, database: this.env.PGDATABASE, max,
+    });
+    pool.on('error', () => {}); // a connection that was idle when a test stopped the server
+    return pool;
+  }
+
+  async answer(what) {
+    const { value, done } = await within(this.answers.next(), what, 60_000);
+    if (done) throw new Error(`${what}: pgtemp ended`);
+    return value;
+  }
+
+  async command(text) {
+    this.process.stdin.write(`${text}\n`);
+    const answer = await this.answer(`pgtemp: ${text}`);
+    if (answer !== 'ok') throw new Error(`pgtemp: ${text}: ${answer}`);
+  }
+
+  stopServer(mode = 'immediate') {
+    return this.command(`stop ${mode}`);
+  }
+
+  startServer() {
+    return this.command('start');
+  }
+
+  /** The rows of a statement. */
+  async query(text, values) {
+    return (await this.pool.query(text, values)).rows;
+  }
+
+  /** The first column of a statement's first row. */
+  async value(text, values) {
+    const [row] = await this.query(text, values);
+    return row && Object.values(row)[0];
+  }
+
+  /** Emit one event; `stream` in any spelling. Returns its seq. */
+  emit(stream, type, data = {}) {
+    return this.value('SELECT pev_emit($1::text, $2, $3::jsonb)', [String(stream), type, JSON.stringify(data)]);
+  }
+
+  /** What a client of the stream must have received: its rows, data as PostgreSQL prints it. */
+  expected(stream, after = 0) {
+    return this.query(
+      `SELECT seq::text AS id, event_type::text AS event, event_data::text AS data
+         FROM assistant_architect_events
+        WHERE execution_id = pev_stream_id($1::text) AND seq > $2 ORDER BY seq`, [String(stream), after]);
+  }
+
+  report() {
+    let log = '';
+    try {
+      log = fs.readFileSync(this.env.LOG, 'utf8');
+    } catch {}
+    return logReport("PostgreSQL's log", log);
+  }
+
+  async stop() {
+    running.delete(this);
+    await this.pool?.end();
+    this.process.stdin.end();
+    if (this.process.exitCode === null) await within(new Promise((done) => this.process.once('exit', done)), 'ending PostgreSQL', 60_000);
+  }
+}
+
+/** The streamer, as a user starts it. */
+export class Streamer {
+  /** Start it; `listen` fixes the port, `args` and `env` are further options. Waits until it listens. */
+  static async start({ dsn, listen = '127.0.0.1:0', args = [], env = {} }) {
+    const streamer = new Streamer();
+    const command = [...wrapper, streamerPath, '--listen', listen, '--dsn', dsn, ...args];
+    streamer.log = '';
+    streamer.process = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
+      stdio: ['ignore', 'inherit', 'pipe'], env: { ...process.env, ...env },
+    });
+    running.add(streamer);
+    streamer.exited = new Promise((resolve) => {
+      // "close", not "exit": the last log lines must have been read.
+      streamer.process.once('close', (code, signal) => resolve({ code, signal }));
+    });
+    streamer.url = await within(new Promise((resolve, reject) => {
+      streamer.process.stderr.setEncoding('utf8').on('data', (text) => {
+        streamer.log += text;
+        const match = /listening on (http:\/\/[0-9.]+:\d+)/.exec(streamer.log);
+        if (match) resolve(match[1]);
+      });
+      streamer.exited.then(({ code }) => reject(new Error(`the streamer ended with ${code}: ${streamer.log}`)));
+    }), 'starting the streamer');
+    streamer.port = Number(new URL(streamer.url).port);
+    return streamer;
+  }
+
+  kill(signal) {
+    this.process.kill(signal);
+    return within(this.exited, `the streamer's end by ${signal}`);
+  }
+
+  report() {
+    return logReport("the streamer's log", this.log);
+  }
+
+  /** End it as an operator does, and insist on a clean exit. */
+  async stop() {
+    running.delete(this);
+    const { code, signal } = await this.kill('SIGTERM');
+    if (code !== 0 && !this.mayFail) throw new Error(`the streamer ended with code ${code}, signal ${signal}\n${this.log}`);
+  }
+}
+
+/** Both, for the length of a test file. */
+export async function startStack({ streamer = {}, ...database } = {}) {
+  const db = await Database.start(database);
+  const stack = { db, streamer: await Streamer.start({ dsn: db.dsn, ...streamer }) };
+  after(() => stopStack(stack));
+  return stack;
+}
+
+export async function stopStack({ db, streamer }) {
+  try {
+    if (running.has(streamer)) await streamer.stop();
+  } finally {
+    if (running.has(db)) await db.stop();
+  }
+}
+
+process.on('exit', () => {
+  for (const server of running) server.process.kill('SIGKILL');
+});
+
+/**
+ * One SSE connection, recorded: `events` as {id, event, data} with the fields that
+ * were there, `comments`, `retries`, and every raw byte. Stricter than EventSource:
+ * a line that the standard would ignore is an error.
+ */
+export class SseClient extends EventEmitter {
+  constructor(url, { headers = {}, agent } = {}) {
+    super();
+    this.setMaxListeners(0);
+    this.events = [];
+    this.comments = [];
+    this.retries = [];
+    this.raw = '';
+    this.ended = false;
+    this.rest = '';
+    this.opened = new Promise((resolve, reject) => {
+      this.request = http.get(url, { headers: { Accept: 'text/event-stream', ...headers }, agent: agent ?? false }, (response) => {
+        this.response = response;
+        this.status = response.statusCode;
+        this.headers = response.headers;
+        response.setEncoding('utf8');
+        response.on('data', (text) => this.receive(text));
+        response.on('end', () => this.finish('end'));
+        response.on('error', (error) => this.finish('broken', error));
+        resolve(this);
+      });
+      this.request.on('error', (error) => {
+        this.finish('broken', error);
+        reject(error);
+      });
+    });
+    this.opened.catch(() => {});
+  }
+
+  /** Connect, and wait for the response's head. */
+  static open(url, options) {
+    return within(new SseClient(url, options).opened, `opening ${url}`);
+  }
+
+  receive(text) {
+    this.raw += text;
+    this.rest += text;
+    let end;
+    while ((end = this.rest.indexOf('\n\n')) >= 0) {
+      this.block(this.rest.slice(0, end));
+      this.rest = this.rest.slice(end + 2);
+    }
+    this.emit('progress');
+  }
+
+  /** One block of lines, up to the empty line that ends it. */
+  block(text) {
+    const fields = {};
+    for (const line of text.split('\n')) {
+      const [, name, value] = /^([^:]*)(?:: ?(.*))?$/s.exec(line);
+      if (line.startsWith(':')) this.comments.push(line.slice(1).trim());
+      else if (name === 'retry') this.retries.push(Number(value));
+      else if (name === 'data') fields.data = fields.data === undefined ? value : `${fields.data}\n${value}`;
+      else if (name === 'id' || name === 'event') fields[name] = value;
+      else if (line !== '') this.fault = new Error(`not a line of an event stream: ${JSON.stringify(line)}`);
+    }
+    if (Object.keys(fields).length > 0) this.events.push(fields);
+    if (fields.id) this.lastId = fields.id;
+  }
+
+  finish(how, error) {
+    if (this.ended) return;
+    this.ended = how;
+    this.error = error;
+    this.emit('progress');
+  }
+
+  /** Wait until the condition holds; it is looked at whenever something arrives. */
+  until(condition, what, ms = DEADLINE) {
+    return within(new Promise((resolve, reject) => {
+      const look = () => {
+        if (this.fault) reject(this.fault);
+        else if (condition(this)) resolve(this);
+        else if (this.ended) reject(new Error(`${what}: the stream ended first (${this.ended}) after ${this.events.length} events`));
+        else return;
+        this.off('progress', look);
+      };
+      this.on('progress', look);
+      look();
+    }), what, ms);
+  }
+
+  /** Wait for n events in all. */
+  received(n, ms) {
+    return this.until(() => this.events.length >= n, `${n} events`, ms);
+  }
+
+  /** Wait for the server to end the response, as it should. */
+  async toEnd(ms) {
+    await this.until(() => this.ended === 'end', 'the end of the response', ms);
+    if (this.rest !== '') throw new Error(`the response ends in the middle of an event: ${JSON.stringify(this.rest)}`);
+    return this;
+  }
+
+  close() {
+    this.finish('closed');
+    this.request.destroy();
+  }
+}
+
+/** One plain request; returns status, headers and the whole body. */
+export function request(url, { method = 'GET', headers = {} } = {}) {
+  return within(new Promise((resolve, reject) => {
+    const req = http.request(url, { method, headers, agent: false }, (response) => {
+      let body = '';
+      response.setEncoding('utf8').on('data', (text) => (body += text));
+      response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
+    });
+    req.on('error', reject);
+    req.end();
+  }), `${method} ${url}`);
+}
+
+/** The events of one execution of an assistant, from start to completion: [type, data]. */
+export function executionEvents(prompts = 3) {
+  const events = [['execution-start', { totalPrompts: prompts, toolName: 'Contract review' }]];
+  for (let position = 1; position <= prompts; position++) {
+    const promptId = 100 + position;
+    events.push(
+      ['prompt-start', {
+        promptId, promptName: `Step ${position}`, position, totalPrompts: prompts, modelId: 'model-a',
+        hasKnowledge: true, hasTools: false,
+      }],
+      ['knowledge-retrieval-start', { promptId, repositories: [7, 9], searchType: 'hybrid' }],
+      ['knowledge-retrieved', { promptId, documentsFound: 4 + position, relevanceScore: 0.82, tokens: 1830 }],
+      ['variable-substitution', { promptId, variables: { clause: 'übernimmt – “alles”\nnicht' }, sourcePrompts: [promptId - 1] }],
+      ['prompt-complete', { promptId, outputTokens: 512, duration: 1840, cached: false }],
+    );
+  }
+  events.push(['execution-complete', { totalTokens: 512 * prompts, duration: 1900 * prompts, success: true }]);
+  return events;
+}
+
+/** A number for an execution that no other test of this file uses. */
+let lastExecution = 1000;
+export function newExecution() {
+  return ++lastExecution;
+}

@@ -1,0 +1,332 @@
+// The HTTP surface: what each request is answered, header by header and byte by byte.
+
+import assert from 'node:assert/strict';
+import { before } from 'node:test';
+import { SseClient, executionEvents, newExecution, poll, request, startStack, test } from './harness.js';
+
+let db, streamer;
+before(async () => ({ db, streamer } = await startStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'] } })));
+
+const url = (stream, query = '') => `${streamer.url}/events/${stream}${query}`;
+const progress = (message = 'x', more = {}) => ['progress', { currentStep: 1, totalSteps: 2, percentage: 50, message, ...more }];
+const end = ['execution-complete', { totalTokens: 1, duration: 1, success: true }];
+
+async function emitAll(stream, events) {
+  for (const [type, data] of events) await db.emit(stream, type, data);
+}
+
+/** An execution with events emitted, by default ended. */
+async function execution(events = executionEvents(1)) {
+  const id = newExecution();
+  await emitAll(id, events);
+  return id;
+}
+
+test('the head of the response', async () => {
+  const client = await SseClient.open(url(newExecution()));
+  assert.equal(client.status, 200);
+  assert.match(client.headers['content-type'], /^text\/event-stream\b/);
+  assert.equal(client.headers['cache-control'], 'no-cache, no-transform');
+  assert.equal(client.headers['x-accel-buffering'], 'no');
+  assert.equal(client.headers['content-length'], undefined);
+  client.close();
+});
+
+test('the first byte comes at once, before any event, with the time to wait before reconnecting', async () => {
+  const client = await SseClient.open(url(newExecution()));
+  await client.until(() => client.retries.length === 1, 'retry:', 2_000);
+  assert.deepEqual(client.events, []);
+  client.close();
+});
+
+test('retry: differs from client to client, a quarter up and down', async () => {
+  const id = newExecution();
+  const clients = await Promise.all(Array.from({ length: 20 }, () => SseClient.open(url(id))));
+  await Promise.all(clients.map((client) => client.until(() => client.retries.length > 0, 'retry:')));
+  const times = clients.map((client) => client.retries[0]);
+  for (const ms of times) assert.ok(ms >= 1500 && ms <= 2500, `retry: ${ms}`);
+  assert.ok(new Set(times).size > 5, `retry: ${times}`);
+  clients.forEach((client) => client.close());
+});
+
+test('a silent stream sends comments', async () => {
+  const client = await SseClient.open(url(newExecution()));
+  const already = client.comments.length;
+  await client.until(() => client.comments.length >= already + 2, 'two heartbeats');
+  assert.deepEqual(client.events, []);
+  client.close();
+});
+
+test('every event has id, event and data, in this order, each on a line', async () => {
+  const id = await execution();
+  const client = await (await SseClient.open(url(id))).toEnd();
+  const frames = (await db.expected(id)).map((row) => `id: ${row.id}\nevent: ${row.event}\ndata: ${row.data}\n\n`);
+  assert.ok(client.raw.endsWith(frames.join('')), client.raw);
+});
+
+test('data is event_data, byte for byte as PostgreSQL prints it', async () => {
+  const id = newExecution();
+  const awkward = [
+    'plain', 'ünï¢ödé 漢字 🙂 \u{1F469}\u200D\u{1F4BB}', 'line\nfeed', 'carriage\rreturn', 'both\r\nof them', 'tab\tand "quotes" and \\',
+    '\u0001\u001f\u007f\u0085\u2028\u2029', 'data: not a field\n\nid: 99\nevent: trick', ': not a comment', '</script><!--', '',
+  ];
+  await emitAll(id, awkward.map((text) => progress(text, { extra: { text, nested: [1.50, 1e3, null, true, text] } })));
+  await db.query(`SELECT pev_emit($1::bigint, 'progress', '{"percentage": 12.340, "currentStep": 1, "totalSteps": 2, "message": "m", "big": 12345678901234567890.1234567890}')`, [id]);
+  await emitAll(id, [end]);
+  const client = await (await SseClient.open(url(id))).toEnd();
+  const rows = await db.expected(id);
+  assert.equal(rows.length, awkward.length + 2);
+  assert.deepEqual(client.events, rows);
+  assert.ok(rows.at(-2).data.includes('12.340'));
+  awkward.forEach((text, i) => assert.equal(JSON.parse(client.events[i].data).message, text));
+});
+
+test('events that come while the client listens are the same bytes as history', async () => {
+  const id = newExecution();
+  const live = await SseClient.open(url(id));
+  await emitAll(id, executionEvents(2));
+  await live.toEnd();
+  const history = await (await SseClient.open(url(id))).toEnd();
+  const frames = (client) => client.raw.slice(client.raw.indexOf('id: 1\n')).replace(/^:.*\n\n?/gm, '');
+  assert.equal(frames(live), frames(history));
+  assert.deepEqual(live.events, await db.expected(id));
+});
+
+test('a large event arrives whole', async () => {
+  const id = newExecution();
+  await emitAll(id, [progress('é'.repeat(15_000)), end]);
+  const client = await (await SseClient.open(url(id))).toEnd();
+  assert.deepEqual(client.events, await db.expected(id));
+});
+
+test('Last-Event-ID, lastEventId and after: what comes after them', async () => {
+  const id = await execution();
+  const rows = await db.expected(id, 3);
+  for (const [query, headers] of [['', { 'Last-Event-ID': '3' }], ['?lastEventId=3', {}], ['?after=3', {}]]) {
+    const client = await (await SseClient.open(url(id, query), { headers })).toEnd();
+    assert.deepEqual(client.events, rows, `${query} ${JSON.stringify(headers)}`);
+  }
+});
+
+test('the header wins over the query', async () => {
+  const id = await execution();
+  for (const query of ['?after=1', '?lastEventId=1', '?after=now']) {
+    const client = await (await SseClient.open(url(id, query), { headers: { 'Last-Event-ID': '4' } })).toEnd();
+    assert.deepEqual(client.events, await db.expected(id, 4), query);
+  }
+});
+
+test('after=0 and no position at all: everything', async () => {
+  const id = await execution();
+  for (const query of ['', '?after=0', '?lastEventId=0']) {
+    const client = await (await SseClient.open(url(id, query))).toEnd();
+    assert.deepEqual(client.events, await db.expected(id), query);
+  }
+});
+
+test('after=now: only what comes from now on', async () => {
+  const id = await execution([progress('one'), progress('two')]);
+  const client = await SseClient.open(url(id, '?after=now'));
+  await client.until(() => client.retries.length > 0, 'the stream');
+  // Emitted once the response has begun, so it must arrive; those before must not.
+  await emitAll(id, [progress('three'), end]);
+  await client.toEnd();
+  assert.deepEqual(client.events, await db.expected(id, 2));
+});
+
+test('types=a,b: only these, with their own ids', async () => {
+  const id = newExecution();
+  const live = await SseClient.open(url(id, '?types=prompt-start,execution-complete'));
+  await emitAll(id, executionEvents(3));
+  await live.toEnd();
+  const history = await (await SseClient.open(url(id, '?types=prompt-start,execution-complete'))).toEnd();
+  const rows = (await db.expected(id)).filter((row) => ['prompt-start', 'execution-complete'].includes(row.event));
+  assert.equal(rows.length, 4);
+  assert.deepEqual(history.events, rows);
+  assert.deepEqual(live.events, rows);
+});
+
+test('types that leave out the terminal event: the response ends all the same, and then comes 204', async () => {
+  const id = await execution();
+  const client = await (await SseClient.open(url(id, '?types=prompt-start'))).toEnd();
+  assert.deepEqual(client.events.map((e) => e.event), ['prompt-start']);
+  const n = (await db.expected(id)).length;
+  assert.equal((await request(url(id, '?types=prompt-start'), { headers: { 'Last-Event-ID': String(n) } })).status, 204);
+});
+
+test('the response ends after the terminal event; returning from there is answered 204', async () => {
+  const id = await execution();
+  const client = await (await SseClient.open(url(id))).toEnd();
+  assert.equal(client.events.at(-1).event, 'execution-complete');
+  const again = await request(url(id), { headers: { 'Last-Event-ID': client.lastId } });
+  assert.equal(again.status, 204);
+  assert.equal(again.body, '');
+});
+
+test('a recoverable error does not end a stream, another does', async () => {
+  const id = newExecution();
+  const client = await SseClient.open(url(id));
+  await emitAll(id, [['execution-error', { error: 'again', recoverable: true }], progress(), ['execution-error', { error: 'over', recoverable: false }]]);
+  await client.toEnd();
+  assert.deepEqual(client.events, await db.expected(id));
+  assert.equal(client.events.length, 3);
+});
+
+test('a stream by number, by UUID and by key', async () => {
+  const uuid = 'E96B74BC-aba8-4837-bb43-237fd687d18b';
+  await emitAll(uuid, [progress(), end]);
+  for (const spelling of [uuid, uuid.toLowerCase(), uuid.toUpperCase()]) {
+    const client = await (await SseClient.open(url(spelling))).toEnd();
+    assert.deepEqual(client.events, await db.expected(uuid), spelling);
+    assert.equal(client.events.length, 2);
+  }
+  for (const key of ['run_1', '_a.b@c+d~e=f-g', 'übersicht-9']) {
+    await emitAll(key, [progress(), end]);
+    const encoded = encodeURIComponent(key);
+    for (const spelling of [encoded, encoded.replace(/%[0-9A-F]{2}/g, (x) => x.toLowerCase()), encoded.replaceAll('%2B', '+')]) {
+      const client = await (await SseClient.open(url(spelling))).toEnd();
+      assert.deepEqual(client.events, await db.expected(key), spelling);
+      assert.equal(client.events.length, 2);
+    }
+  }
+  // Digits are a number however they are written: 007 is 7.
+  const id = await execution([progress(), end]);
+  const client = await (await SseClient.open(url(`00${id}`))).toEnd();
+  assert.equal(client.events.length, 2);
+});
+
+test('clients may wait for a key that no event has used yet', async () => {
+  for (const key of ['waited-for', 'channel:c_7', '0b51c5a6-0000-4000-8000-000000000001']) {
+    const clients = await Promise.all([1, 2, 3].map(() => SseClient.open(url(key))));
+    await db.emit(key, ...(key.startsWith('channel:')
+      ? ['chat', { id: 'm1', channel_id: 'c_7', user_id: 'u_1', content: 'hi', created_at: '2025-10-17T00:00:00Z' }]
+      : progress()));
+    for (const client of clients) {
+      await client.received(1);
+      assert.deepEqual(client.events, await db.expected(key), key);
+      client.close();
+    }
+  }
+});
+
+test('an event that is not stored reaches those who listen, without an id', async () => {
+  const key = 'channel:typing';
+  const clients = await Promise.all([1, 2].map(() => SseClient.open(url(key))));
+  const elsewhere = await SseClient.open(url('channel:elsewhere'));
+  const data = await db.value(`SELECT schema -> 'required' FROM pev_event_type WHERE name = 'typing'`);
+  const event = Object.fromEntries((data ?? []).map((name) => [name, name === 'is_typing' ? true : 'u_1']));
+  const rows = await db.value('SELECT count(*) FROM assistant_architect_events');
+  assert.equal(await db.emit(key, 'typing', event), null);
+  for (const client of clients) {
+    await client.received(1);
+    assert.equal(client.events[0].event, 'typing');
+    assert.equal(client.events[0].id, undefined);
+    JSON.parse(client.events[0].data);
+    client.close();
+  }
+  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), rows);
+  assert.deepEqual(elsewhere.events, []);
+  elsewhere.close();
+});
+
+test('a global event reaches every client, whatever it watches', async () => {
+  const clients = await Promise.all([newExecution(), 'nobody-yet', 'user:u_9'].map((stream) => SseClient.open(url(stream))));
+  const sample = await db.value(`SELECT name FROM pev_event_type WHERE global AND NOT durable`);
+  assert.equal(sample, 'log_entry');
+  assert.equal(await emitGlobal(), null);
+  for (const client of clients) {
+    await client.received(1);
+    assert.equal(client.events[0].event, 'log_entry');
+    assert.equal(client.events[0].id, undefined);
+    client.close();
+  }
+});
+
+/** Emit one log_entry with as much data as its schema asks for. */
+async function emitGlobal() {
+  return db.emit('session:s_1', 'log_entry', { log_entry: { timestamp: '2025-10-17T00:00:00Z', level: 'info', event: 'note', data: {} } });
+}
+
+test('rows that are no longer there are told as a gap', async () => {
+  const id = await execution(executionEvents(2));
+  const rows = await db.expected(id);
+  await db.query('DELETE FROM assistant_architect_events WHERE execution_id = $1 AND seq <= 5', [id]);
+  for (const [from, headers] of [[1, {}], [3, { 'Last-Event-ID': '2' }]]) {
+    const client = await (await SseClient.open(url(id), { headers })).toEnd();
+    const [gap, ...others] = client.events;
+    assert.equal(gap.event, 'stream-gap');
+    const told = JSON.parse(gap.data);
+    assert.ok(Object.values(told).includes(from) && Object.values(told).includes(5), gap.data);
+    assert.deepEqual(others, rows.slice(5));
+  }
+  const unaffected = await (await SseClient.open(url(id), { headers: { 'Last-Event-ID': '5' } })).toEnd();
+  assert.deepEqual(unaffected.events, rows.slice(5));
+});
+
+test('HEAD: the head that GET has, and no body', async () => {
+  const id = await execution();
+  for (const path of [`/events/${id}`, `/events/${newExecution()}`]) {
+    const { status, headers, body } = await request(streamer.url + path, { method: 'HEAD' });
+    assert.equal(status, 200, path);
+    assert.match(headers['content-type'], /^text\/event-stream\b/);
+    assert.equal(body, '');
+  }
+  assert.equal((await request(`${streamer.url}/healthz`, { method: 'HEAD' })).status, 200);
+});
+
+test('OPTIONS says what is allowed', async () => {
+  for (const path of ['/events/1', '/healthz', '/readyz']) {
+    const { status, headers } = await request(streamer.url + path, { method: 'OPTIONS' });
+    assert.ok(status === 200 || status === 204, `${path}: ${status}`);
+    for (const method of ['GET', 'HEAD', 'OPTIONS']) assert.ok(headers.allow.split(/, */).includes(method), `${path}: ${headers.allow}`);
+  }
+});
+
+test('other methods are answered 405 with what is allowed', async () => {
+  for (const path of ['/events/1', '/healthz']) {
+    for (const method of ['POST', 'PUT', 'DELETE', 'PATCH']) {
+      const { status, headers } = await request(streamer.url + path, { method });
+      assert.equal(status, 405, `${method} ${path}`);
+      assert.match(headers.allow, /\bGET\b/);
+    }
+  }
+});
+
+test('other paths are answered 404', async () => {
+  for (const path of ['/', '/nothing', '/events', '/events/', '/events/1/2', '/event/1', '/healthz/x']) {
+    const { status, headers } = await request(streamer.url + path);
+    assert.equal(status, 404, path);
+    assert.match(headers['content-type'], /^application\/problem\+json\b/, path);
+  }
+});
+
+test('what makes no sense is answered 400, as problem+json', async () => {
+  const bad = [
+    '/events/a%20b', '/events/-x', '/events/:x', '/events/a%00b', '/events/a%0Ab', '/events/%', '/events/%zz', '/events/99999999999999999999',
+    `/events/${'k'.repeat(201)}`, '/events/1?after=x', '/events/1?after=-1', '/events/1?after=1.5', '/events/1?lastEventId=abc',
+    '/events/1?after=99999999999999999999', '/events/1?types=', '/events/1?types=no%20such', '/events/%ff%fe',
+  ];
+  for (const path of bad) {
+    const { status, headers, body } = await request(streamer.url + path);
+    assert.equal(status, 400, `${path}: ${status} ${body}`);
+    assert.match(headers['content-type'], /^application\/problem\+json\b/, path);
+    const problem = JSON.parse(body);
+    assert.equal(problem.status, 400);
+    assert.ok(problem.title || problem.detail, body);
+  }
+});
+
+test('/healthz and /readyz', async () => {
+  assert.equal((await request(`${streamer.url}/healthz`)).status, 200);
+  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'readiness');
+});
+
+test('many events of history arrive in order', async () => {
+  const id = newExecution();
+  await db.query(`SELECT pev_emit_batch($1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data',
+      jsonb_build_object('currentStep', i, 'totalSteps', 2, 'percentage', 1, 'message', repeat('m', i % 300)))) FROM generate_series(1, 5000) i))`, [id]);
+  await emitAll(id, [end]);
+  const client = await (await SseClient.open(url(id))).toEnd();
+  assert.deepEqual(client.events, await db.expected(id));
+  assert.equal(client.events.length, 5001);
+});

@@ -1,0 +1,78 @@
+// A client that leaves after any event k of n and returns with Last-Event-ID: k
+// receives exactly k+1 … n, while two writers keep emitting.
+
+import assert from 'node:assert/strict';
+import { before } from 'node:test';
+import { EventEmitter } from 'node:events';
+import { SseClient, newExecution, poll, request, startStack, test, within } from './harness.js';
+
+let db, streamer;
+before(async () => ({ db, streamer } = await startStack()));
+
+const N = 60;
+const AHEAD = 10; // how far the writers may be ahead of the clients that have returned
+
+test(`leaving after event k of ${N} and returning, for every k, while two writers emit`, async () => {
+  const id = newExecution();
+  const url = `${streamer.url}/events/${id}`;
+  const returned = new Set();
+  const progress = new EventEmitter().setMaxListeners(0);
+
+  // Reads up to event k, breaks the connection, returns with what it has seen.
+  async function leaveAfter(k) {
+    const before = new SseClient(url);
+    if (k > 0) await before.received(k);
+    else await within(before.opened, 'the response');
+    before.close();
+    const after = await SseClient.open(url, { headers: { 'Last-Event-ID': String(k) } });
+    returned.add(k);
+    progress.emit('returned');
+    await after.toEnd();
+    return [...before.events.slice(0, k), ...after.events];
+  }
+
+  // Event j+AHEAD is not emitted before the client of event j is back: every client
+  // but the last few returns to a stream that is being written to.
+  let next = 1;
+  async function writer() {
+    while (next < N) {
+      const j = next++;
+      await within(new Promise((resolve) => {
+        const look = () => {
+          if (j > AHEAD && !returned.has(j - AHEAD)) return;
+          progress.off('returned', look);
+          resolve();
+        };
+        progress.on('returned', look);
+        look();
+      }), `the return of client ${j - AHEAD}`);
+      await db.emit(id, 'progress', { currentStep: j, totalSteps: N, percentage: 50, message: `step ${j}` });
+    }
+  }
+
+  const clients = Array.from({ length: N }, (_, k) => leaveAfter(k));
+  await Promise.all([writer(), writer()]);
+  await db.emit(id, 'execution-complete', { totalTokens: 1, duration: 1, success: true });
+  const all = await Promise.all(clients);
+  const rows = await db.expected(id);
+  assert.deepEqual(rows.map((row) => row.id), Array.from({ length: N }, (_, i) => String(i + 1)));
+  all.forEach((events, k) => assert.deepEqual(events, rows, `the client that left after event ${k}`));
+
+  const last = await request(url, { headers: { 'Last-Event-ID': String(N) } });
+  assert.equal(last.status, 204, 'returning after the last event');
+});
+
+test('a position beyond the end of a stream waits for what comes after it', async () => {
+  const id = newExecution();
+  for (let i = 0; i < 3; i++) await db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
+  const client = await SseClient.open(`${streamer.url}/events/${id}`, { headers: { 'Last-Event-ID': '5' } });
+  const other = await SseClient.open(`${streamer.url}/events/${id}?after=3`);
+  for (let i = 4; i <= 6; i++) await db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
+  await other.received(3);
+  await client.received(1);
+  await poll(() => client.events.length >= 1, 'event 6');
+  assert.deepEqual(client.events.map((e) => e.id), ['6']);
+  assert.deepEqual(other.events.map((e) => e.id), ['4', '5', '6']);
+  client.close();
+  other.close();
+});
