@@ -1,0 +1,385 @@
+/*
+ * catalog.c
+ *		The extension's own tables and the catalogue of event types.
+ *
+ * C code finds the extension's tables by its schema: from the table a trigger
+ * fires on, or from the schema of the function that was called.  search_path
+ * never matters.
+ *
+ * Event types are read from pev_event_type on first use and kept, compiled,
+ * for the life of the backend.  A statement trigger on the catalogue's tables
+ * sends a relcache invalidation for the table; when a backend processes it
+ * (PostgreSQL does that at every lock and transaction start) the cached types
+ * are dropped.  The same callback notices DROP EXTENSION.
+ *
+ * Catalogue rows are read directly, not through SPI: whoever may INSERT an
+ * event may have it validated, without rights on the catalogue.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_enum.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "jsonb_walk.h"
+
+/* Columns of pev_event_type; the install script declares them in this order. */
+enum
+{
+	TYPE_NAME = 1,
+	TYPE_FAMILY,
+	TYPE_DESCRIPTION,
+	TYPE_SCHEMA,
+	TYPE_TERMINAL_WHEN,
+	TYPE_DURABLE,
+	TYPE_GLOBAL,
+	TYPE_PRIORITY,
+	TYPE_MAX_BYTES,
+	TYPE_BUILTIN
+};
+
+static PevCatalog current;       /* .schema is InvalidOid when not looked up */
+static HTAB *event_types = NULL; /* by label, of EventType */
+static bool stale = true;        /* an invalidation has come */
+static uint64 generation = 0;    /* counts the times the caches were dropped */
+
+PG_FUNCTION_INFO_V1(pev_catalog_check);
+PG_FUNCTION_INFO_V1(pev_catalog_changed);
+
+/* Something about one of our tables changed, or everything did. */
+static void
+on_relcache_invalidation(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == current.events || relid == current.event_types ||
+		relid == current.streams || relid == current.kinds)
+	{
+		stale = true;
+		generation++;
+	}
+}
+
+/* Counts invalidations, for caches elsewhere that hang on the same tables. */
+uint64
+catalog_generation(void)
+{
+	return generation;
+}
+
+/* Called once, when the library is loaded. */
+void
+catalog_init(void)
+{
+	CacheRegisterRelcacheCallback(on_relcache_invalidation, (Datum) 0);
+}
+
+/* Find one of our tables. */
+static Oid
+find_table(Oid schema, const char *name)
+{
+	Oid relid = get_relname_relid(name, schema);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table \"%s\" of extension pev does not exist in schema \"%s\"",
+							   name, get_namespace_name(schema)),
+						errhint("Drop the extension and create it again.")));
+	return relid;
+}
+
+/* Find the valid unique index whose columns are exactly these. */
+static Oid
+find_unique_index(Oid relid, int nkeys, const AttrNumber *keys)
+{
+	Relation table = table_open(relid, AccessShareLock);
+	List *indexes = RelationGetIndexList(table);
+	Oid found = InvalidOid;
+	ListCell *lc;
+
+	foreach (lc, indexes)
+	{
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+		bool fits = form->indisunique && form->indisvalid && form->indnkeyatts == nkeys &&
+					heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+
+		for (int i = 0; fits && i < nkeys; i++)
+			fits = form->indkey.values[i] == keys[i];
+		if (fits)
+			found = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+	table_close(table, AccessShareLock);
+	if (!OidIsValid(found))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table \"%s\" has lost the unique index that pev needs",
+							   get_rel_name(relid))));
+	return found;
+}
+
+/* Forget everything that was read. */
+static void
+forget(void)
+{
+	if (event_types != NULL)
+	{
+		HASH_SEQ_STATUS scan;
+		EventType *type;
+
+		hash_seq_init(&scan, event_types);
+		while ((type = hash_seq_search(&scan)) != NULL)
+			MemoryContextDelete(type->context);
+		hash_destroy(event_types);
+		event_types = NULL;
+	}
+	memset(&current, 0, sizeof(current));
+}
+
+/* Look everything up. */
+static void
+look_up(Oid schema)
+{
+	static const AttrNumber stream_and_seq[] = {EVENTS_EXECUTION_ID, EVENTS_SEQ};
+	static const AttrNumber first[] = {1};
+	static const AttrNumber second[] = {2};
+	PevCatalog found = {.schema = schema};
+	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(EventType)};
+	static char schema_name[NAMEDATALEN * 2 + 3];
+
+	found.events = find_table(schema, EVENTS_TABLE);
+	found.event_types = find_table(schema, "pev_event_type");
+	found.streams = find_table(schema, "pev_stream");
+	found.kinds = find_table(schema, "pev_stream_kind");
+	found.events_index = find_unique_index(found.events, 2, stream_and_seq);
+	found.event_types_index = find_unique_index(found.event_types, 1, first);
+	found.streams_id_index = find_unique_index(found.streams, 1, first);
+	found.streams_key_index = find_unique_index(found.streams, 1, second);
+	found.kinds_index = find_unique_index(found.kinds, 1, first);
+	found.enum_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
+									  CStringGetDatum(EVENT_TYPE_ENUM), ObjectIdGetDatum(schema));
+	if (!OidIsValid(found.enum_type))
+		elog(ERROR, "type \"%s\" of extension pev does not exist", EVENT_TYPE_ENUM);
+	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)), sizeof(schema_name));
+	found.schema_name = schema_name;
+	event_types = hash_create("pev event types", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	current = found;
+}
+
+/* The extension's objects, given the schema it is in. */
+const PevCatalog *
+pev_catalog(Oid schema)
+{
+	if (stale || current.schema != schema)
+	{
+		forget();
+		/* cleared first: an invalidation that comes while we look must not be lost */
+		stale = false;
+		look_up(schema);
+	}
+	return &current;
+}
+
+/* The same, given one of the extension's functions. */
+const PevCatalog *
+pev_catalog_of_function(Oid function)
+{
+	if (!stale && OidIsValid(current.schema) && get_func_namespace(function) == current.schema)
+		return &current;
+	return pev_catalog(get_func_namespace(function));
+}
+
+/* The name of a label of the enum, or NULL. */
+static char *
+label_name(Oid label)
+{
+	HeapTuple tuple = SearchSysCache1(ENUMOID, ObjectIdGetDatum(label));
+	char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		return NULL;
+	name = pstrdup(NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel));
+	ReleaseSysCache(tuple);
+	return name;
+}
+
+/* A column of a catalogue row; an error if it is null. */
+static Datum
+required_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
+{
+	bool isnull;
+	Datum datum = heap_getattr(tuple, column, desc, &isnull);
+
+	if (isnull)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("column \"%s\" of pev_event_type must not be null",
+							   NameStr(TupleDescAttr(desc, column - 1)->attname))));
+	return datum;
+}
+
+/* Compile a catalogue row into the current context, which becomes the type's own. */
+static void
+compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
+{
+	Jsonb *schema = DatumGetJsonbPCopy(required_column(tuple, desc, TYPE_SCHEMA));
+	bool never;
+	Datum terminal = heap_getattr(tuple, TYPE_TERMINAL_WHEN, desc, &never);
+
+	type->context = CurrentMemoryContext;
+	type->name = TextDatumGetCString(required_column(tuple, desc, TYPE_NAME));
+	type->family = TextDatumGetCString(required_column(tuple, desc, TYPE_FAMILY));
+	type->durable = DatumGetBool(required_column(tuple, desc, TYPE_DURABLE));
+	type->global = DatumGetBool(required_column(tuple, desc, TYPE_GLOBAL));
+	type->max_bytes = DatumGetInt32(required_column(tuple, desc, TYPE_MAX_BYTES));
+	type->schema = schema_compile(schema, CurrentMemoryContext);
+	type->stamps = stamp_compile(schema);
+	type->terminal = never ? NULL : schema_compile(DatumGetJsonbP(terminal), CurrentMemoryContext);
+}
+
+/* Read a type from the catalogue; false if there is no such row. */
+static bool
+read_type(const PevCatalog *catalog, EventType *type, const char *name)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "pev event type", ALLOCSET_SMALL_SIZES);
+	Relation table = table_open(catalog->event_types, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found;
+
+	ScanKeyInit(&key, TYPE_NAME, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(name));
+	scan = systable_beginscan(table, catalog->event_types_index, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		MemoryContext oldcontext = MemoryContextSwitchTo(context);
+
+		compile_type(type, tuple, RelationGetDescr(table));
+		MemoryContextSwitchTo(oldcontext);
+	}
+	systable_endscan(scan);
+	table_close(table, AccessShareLock);
+	if (found)
+		MemoryContextSetParent(context, CacheMemoryContext);
+	else
+		MemoryContextDelete(context);
+	return found;
+}
+
+/* Refuse a name that is no event type. */
+static void
+refuse_type(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unknown event type \"%s\"", name),
+			 errhint("See the names in pev_event_type.")));
+}
+
+/* The type of a label of assistant_event_type.  Raises 22023 if the catalogue lacks it. */
+const EventType *
+event_type_by_label(const PevCatalog *catalog, Oid label)
+{
+	EventType *entry = hash_search(event_types, &label, HASH_FIND, NULL);
+	EventType type = {.label = label};
+	char *name;
+
+	if (entry != NULL)
+		return entry;
+	name = label_name(label);
+	if (name == NULL)
+		elog(ERROR, "invalid internal value for enum: %u", label);
+	if (!read_type(catalog, &type, name))
+		refuse_type(name);
+	entry = hash_search(event_types, &label, HASH_ENTER, NULL);
+	*entry = type;
+	return entry;
+}
+
+/* The type of a name.  Raises 22023 if there is none. */
+const EventType *
+event_type_by_name(const PevCatalog *catalog, const char *name)
+{
+	Oid label = InvalidOid;
+
+	if (strlen(name) < NAMEDATALEN)
+		label = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
+								ObjectIdGetDatum(catalog->enum_type), CStringGetDatum(name));
+	if (!OidIsValid(label))
+		refuse_type(name);
+	return event_type_by_label(catalog, label);
+}
+
+/* Does an event of this type, with this data, close its stream? */
+bool
+event_type_closes(const EventType *type, const Jsonb *data)
+{
+	JsonbValue value;
+
+	if (type->terminal == NULL)
+		return false;
+	jsonb_root_value(data, &value);
+	return schema_is_valid(type->terminal, &value);
+}
+
+/* Refuse a catalogue row whose name is no label of the enum. */
+static void
+check_label(Oid schema, const char *name)
+{
+	Oid enum_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(EVENT_TYPE_ENUM),
+									ObjectIdGetDatum(schema));
+
+	if (strlen(name) >= NAMEDATALEN ||
+		!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(enum_type), CStringGetDatum(name)))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("\"%s\" is not a value of %s", name, EVENT_TYPE_ENUM)));
+}
+
+/*
+ * BEFORE INSERT OR UPDATE on pev_event_type: compile the row now, so that a
+ * bad schema is refused when it is written and not when the next event comes.
+ */
+Datum
+pev_catalog_check(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	HeapTuple tuple;
+	EventType type;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		elog(ERROR, "pev_catalog_check: not called as a row trigger");
+	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
+														: trigdata->tg_trigtuple;
+	compile_type(&type, tuple, RelationGetDescr(trigdata->tg_relation));
+	check_label(RelationGetNamespace(trigdata->tg_relation), type.name);
+	return PointerGetDatum(tuple);
+}
+
+/*
+ * AFTER STATEMENT on the catalogue's tables: make every backend, this one
+ * included, forget what it has cached of them.
+ */
+Datum
+pev_catalog_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "pev_catalog_changed: not called as a trigger");
+	CacheInvalidateRelcache(trigdata->tg_relation);
+	return PointerGetDatum(NULL);
+}

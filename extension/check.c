@@ -1,0 +1,80 @@
+/*
+ * check.c
+ *		SQL functions that ask the catalogue about an event without storing it.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "event.h"
+
+#define FAULTS_LISTED 1000 /* rows of pev_validate() */
+
+PG_FUNCTION_INFO_V1(pev_validate);
+PG_FUNCTION_INFO_V1(pev_is_valid);
+PG_FUNCTION_INFO_V1(pev_is_terminal);
+
+/* Collect what pev_emit() would refuse in an event, stamped as it would be. */
+static void
+collect_faults(FunctionCallInfo fcinfo, SchemaReport *report)
+{
+	const PevCatalog *catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
+	const EventType *type = event_type_by_name(catalog, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	Jsonb *data = event_stamp(catalog, type, 0, PG_GETARG_JSONB_P(1));
+
+	event_check(type, data, report);
+	if (VARSIZE(data) > (Size) type->max_bytes)
+		schema_report_add(report, pstrdup(""), "max_bytes",
+						  psprintf("takes %u bytes; the limit of this type is %d bytes",
+								   (unsigned) VARSIZE(data), type->max_bytes));
+}
+
+/* pev_validate(type text, data jsonb): a row for every fault; 22023 for an unknown type */
+Datum
+pev_validate(PG_FUNCTION_ARGS)
+{
+	SchemaReport report = {.limit = FAULTS_LISTED};
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("%s must not be null", PG_ARGISNULL(0) ? "type" : "data")));
+	collect_faults(fcinfo, &report);
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < report.count; i++)
+	{
+		const SchemaFault *fault = &report.faults[i];
+		Datum values[3];
+		bool nulls[3] = {false, false, false};
+
+		values[0] = CStringGetTextDatum(fault->path);
+		values[1] = CStringGetTextDatum(fault->keyword);
+		values[2] = CStringGetTextDatum(fault->message);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
+
+/* pev_is_valid(type text, data jsonb) */
+Datum
+pev_is_valid(PG_FUNCTION_ARGS)
+{
+	SchemaReport report = {.limit = 0};
+
+	collect_faults(fcinfo, &report);
+	PG_RETURN_BOOL(report.total == 0);
+}
+
+/* pev_is_terminal(type assistant_event_type, data jsonb): does this event close its stream? */
+Datum
+pev_is_terminal(PG_FUNCTION_ARGS)
+{
+	const PevCatalog *catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
+	const EventType *type = event_type_by_label(catalog, PG_GETARG_OID(0));
+
+	/* most types never do: spare those the reading of their data */
+	PG_RETURN_BOOL(type->terminal != NULL && event_type_closes(type, PG_GETARG_JSONB_P(1)));
+}

@@ -1,0 +1,296 @@
+/*
+ * event.c
+ *		The way of an event into its table.
+ *
+ * The work is in the row triggers, so that pev_emit(), a plain INSERT and COPY
+ * are the same.  BEFORE INSERT stamps what the caller left out, validates,
+ * takes the stream's turn and numbers the event; AFTER INSERT confirms the
+ * number and marks the stream for the doorbell.  The BEFORE trigger fires where
+ * events originate; the AFTER trigger is ENABLE ALWAYS, so that a logical
+ * replication subscriber rings its own listeners.
+ *
+ * A row that comes with a number already is an import, as pg_dump's COPY makes:
+ * it is stored as it is.  Only the table's owner may do that.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "event.h"
+#include "jsonb_walk.h"
+#include "stream.h"
+#include "turn.h"
+#include "wake.h"
+
+#define FAULTS_MAX 10 /* named in one error */
+
+EmitFrame *event_emit_frame = NULL;
+
+PG_FUNCTION_INFO_V1(pev_before_insert);
+PG_FUNCTION_INFO_V1(pev_after_insert);
+PG_FUNCTION_INFO_V1(pev_before_update);
+PG_FUNCTION_INFO_V1(pev_before_delete);
+
+/* The row a trigger was called for; an error if it was not called as one. */
+static TriggerData *
+row_trigger(FunctionCallInfo fcinfo, const char *name)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("%s can only be called as a row trigger", name)));
+	return trigdata;
+}
+
+/* A column of the row; an error as PostgreSQL's own if it is null. */
+static Datum
+required_column(TriggerData *trigdata, AttrNumber column)
+{
+	TupleDesc desc = RelationGetDescr(trigdata->tg_relation);
+	bool isnull;
+	Datum datum = heap_getattr(trigdata->tg_trigtuple, column, desc, &isnull);
+
+	if (isnull)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("null value in column \"%s\" of relation \"%s\" violates not-null "
+							   "constraint",
+							   NameStr(TupleDescAttr(desc, column - 1)->attname),
+							   RelationGetRelationName(trigdata->tg_relation)),
+						errtablecol(trigdata->tg_relation, column)));
+	return datum;
+}
+
+/* The stream of a column value that cannot be null. */
+static int64
+required_stream(TriggerData *trigdata)
+{
+	return DatumGetInt64(required_column(trigdata, EVENTS_EXECUTION_ID));
+}
+
+/* Does the row come with a number of its own? */
+static bool
+is_import(TriggerData *trigdata)
+{
+	return !heap_attisnull(trigdata->tg_trigtuple, EVENTS_SEQ,
+						   RelationGetDescr(trigdata->tg_relation));
+}
+
+/* Only a restore may bring numbers, and only the owner restores. */
+static void
+check_import(TriggerData *trigdata)
+{
+	if (!compat_table_ownercheck(RelationGetRelid(trigdata->tg_relation), GetUserId()))
+		ereport(ERROR, (errcode(ERRCODE_GENERATED_ALWAYS),
+						errmsg("cannot insert a value into column \"seq\""),
+						errdetail("Events are numbered as they arrive."),
+						errhint("Leave the column out.")));
+}
+
+/* Raise what a report holds against an event. */
+static void
+raise_faults(const EventType *type, const SchemaReport *report)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CHECK_VIOLATION), errmsg("invalid event data for \"%s\"", type->name),
+			 errdetail_internal("%s", schema_report_text(report)),
+			 errhint("See SELECT schema FROM pev_event_type WHERE name = '%s'.", type->name)));
+}
+
+/* Refuse an event beyond its type's size. */
+static void
+check_size(const EventType *type, const Jsonb *data)
+{
+	if (VARSIZE(data) > (Size) type->max_bytes)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("event data for \"%s\" is too large", type->name),
+				 errdetail("It takes %u bytes; the limit of this type is %d bytes.",
+						   (unsigned) VARSIZE(data), type->max_bytes),
+				 errhint("Send a reference to large content, or raise max_bytes of this row in "
+						 "pev_event_type.")));
+}
+
+/*
+ * The event with everything its type stamps.  What is no object comes back as
+ * it is; event_check() says so.
+ */
+Jsonb *
+event_stamp(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *data)
+{
+	StampInput input = {.type = type->name, .stream = stream, .now = GetCurrentTimestamp()};
+
+	if (!JB_ROOT_IS_OBJECT(data))
+		return data;
+	if (type->stamps->needs_stream_name)
+		input.stream_name = stream_name(catalog, stream);
+	return stamp_apply(type->stamps, data, &input);
+}
+
+/* Add every fault of a stamped event to the report. */
+void
+event_check(const EventType *type, const Jsonb *data, SchemaReport *report)
+{
+	JsonbValue value;
+
+	jsonb_root_value(data, &value);
+	if (!jsonb_value_is_object(&value))
+		schema_report_add(report, pstrdup(""), "type", pstrdup("must be of type object"));
+	else
+		schema_validate(type->schema, &value, report);
+}
+
+/* Refuse a stamped event that its type does not allow. */
+static void
+validate(const EventType *type, const Jsonb *data)
+{
+	SchemaReport report = {.limit = FAULTS_MAX};
+	JsonbValue value;
+
+	check_size(type, data);
+	jsonb_root_value(data, &value);
+	if (jsonb_value_is_object(&value) && schema_is_valid(type->schema, &value))
+		return;
+	event_check(type, data, &report);
+	raise_faults(type, &report);
+}
+
+/* Refuse an event for a stream that has ended. */
+static void
+check_open(const PevCatalog *catalog, const StreamTurn *turn)
+{
+	if (turn->closed_at != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("stream %s is closed", stream_display(catalog, turn->stream)),
+				 errdetail("Its event " INT64_FORMAT " (\"%s\") ended it.", turn->closed_at,
+						   event_type_by_label(catalog, turn->closed_by)->name),
+				 errhint("Nothing follows the event that ends a stream; use another stream.")));
+}
+
+/* Deliver an event that is not stored; its row is suppressed. */
+static void
+deliver(const EventType *type, int64 stream, const Jsonb *data)
+{
+	wake_live(type->global ? WAKE_GLOBAL : stream, type->name, data);
+}
+
+/* Put the stamped data, the number and the time into the row. */
+static HeapTuple
+number_row(TriggerData *trigdata, Jsonb *data, const StreamTurn *turn)
+{
+	int columns[] = {EVENTS_SEQ, EVENTS_EVENT_DATA, EVENTS_CREATED_AT};
+	Datum values[3];
+	bool nulls[3] = {false, false, false};
+
+	values[0] = Int64GetDatum(turn->assigned);
+	values[1] = JsonbPGetDatum(data);
+	values[2] = TimestampTzGetDatum(turn->created_at);
+	return heap_modify_tuple_by_cols(trigdata->tg_trigtuple,
+									 RelationGetDescr(trigdata->tg_relation), 3, columns, values,
+									 nulls);
+}
+
+/* Tell pev_emit(), if it is what inserts this row, which number the row got. */
+static void
+report_seq(int64 seq)
+{
+	if (event_emit_frame != NULL && event_emit_frame->seq == 0)
+		event_emit_frame->seq = seq;
+}
+
+/*
+ * BEFORE INSERT on assistant_architect_events.
+ *
+ * Raises 22023 (unknown type or stream, a family the stream does not carry),
+ * 23502 (null), 23514 (invalid data), 54000 (too large), 55000 (closed stream).
+ */
+Datum
+pev_before_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = row_trigger(fcinfo, "pev_before_insert");
+	const PevCatalog *catalog;
+	const EventType *type;
+	StreamTurn *turn;
+	Jsonb *data;
+	int64 stream = 0;
+
+	if (is_import(trigdata))
+	{
+		check_import(trigdata);
+		return PointerGetDatum(trigdata->tg_trigtuple);
+	}
+	catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
+	type = event_type_by_label(catalog,
+							   DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE)));
+	if (!type->global)
+	{
+		stream = required_stream(trigdata);
+		stream_check(catalog, stream, type->family);
+	}
+	data = event_stamp(catalog, type, stream,
+					   DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
+	validate(type, data);
+	if (!type->durable)
+	{
+		deliver(type, stream, data);
+		return PointerGetDatum(NULL);
+	}
+	stream = required_stream(trigdata);
+	turn = turn_take(catalog, trigdata->tg_relation, stream);
+	check_open(catalog, turn);
+	report_seq(turn_next(turn, type, event_type_closes(type, data)));
+	return PointerGetDatum(number_row(trigdata, data, turn));
+}
+
+/* AFTER INSERT on assistant_architect_events, on every node. */
+Datum
+pev_after_insert(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = row_trigger(fcinfo, "pev_after_insert");
+	int64 stream = required_stream(trigdata);
+	int64 seq = DatumGetInt64(required_column(trigdata, EVENTS_SEQ));
+
+	turn_confirm(stream, seq);
+	wake_stream(stream, seq);
+	return PointerGetDatum(NULL);
+}
+
+/* BEFORE UPDATE on assistant_architect_events: always refused, 55000. */
+Datum
+pev_before_update(PG_FUNCTION_ARGS)
+{
+	(void) row_trigger(fcinfo, "pev_before_update");
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("events are immutable"),
+			 errdetail("Clients may have received the event already."),
+			 errhint("Emit a new event instead.")));
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * BEFORE DELETE on assistant_architect_events: the last event of a stream
+ * stays, since the numbering goes on from it.  Raises 55000.
+ */
+Datum
+pev_before_delete(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = row_trigger(fcinfo, "pev_before_delete");
+	const PevCatalog *catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
+	int64 stream = required_stream(trigdata);
+	int64 last;
+
+	if (turn_last_event(catalog, trigdata->tg_relation, stream, &last) &&
+		DatumGetInt64(required_column(trigdata, EVENTS_SEQ)) == last)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("cannot delete the last event of stream %s",
+							   stream_display(catalog, stream)),
+						errdetail("The numbering of the stream continues from it."),
+						errhint("Delete the events before it.")));
+	return PointerGetDatum(trigdata->tg_trigtuple);
+}

@@ -1,0 +1,26 @@
+/*
+ * event.h
+ *		The way of an event into its table.
+ */
+#ifndef PEV_EVENT_H
+#define PEV_EVENT_H
+
+#include "catalog.h"
+
+/*
+ * Where pev_emit() learns which number its row got.  RETURNING would need the
+ * right to SELECT, which whoever emits need not have.
+ */
+typedef struct EmitFrame
+{
+	struct EmitFrame *outer;
+	int64 seq; /* 0: no row yet */
+} EmitFrame;
+
+extern EmitFrame *event_emit_frame;
+
+extern Jsonb *event_stamp(const PevCatalog *catalog, const EventType *type, int64 stream,
+						  Jsonb *data);
+extern void event_check(const EventType *type, const Jsonb *data, SchemaReport *report);
+
+#endif /* PEV_EVENT_H */

@@ -1,0 +1,32 @@
+/*
+ * pev.c
+ *		What happens when the library is loaded.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "stamp.h"
+#include "turn.h"
+#include "wake.h"
+
+PG_MODULE_MAGIC;
+
+void _PG_init(void);
+
+/* Define the settings and hook into transactions. */
+void
+_PG_init(void)
+{
+	DefineCustomStringVariable("pev.message_id",
+							   "The message that events of this session answer to.",
+							   "Stamped as message_id into events of the agent family that come "
+							   "without one.",
+							   &pev_message_id, "", PGC_USERSET, 0, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("pev");
+	catalog_init();
+	turn_init();
+	wake_init();
+}

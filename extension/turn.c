@@ -1,0 +1,309 @@
+/*
+ * turn.c
+ *		A stream's turn: who may add the next event.
+ *
+ * Numbers without gaps in commit order need one writer at a time on a stream,
+ * from giving out a number until the commit that makes it visible or the
+ * rollback that takes it back.  The turn is a transaction-scoped advisory lock
+ * on the stream.  Its lock class is pev's own: PostgreSQL marks the locks of
+ * pg_advisory_lock(bigint) with 1 and those of (int, int) with 2, so an
+ * application's locks never meet these.
+ *
+ * Who has won the turn looks for the stream's last event through the index on
+ * (execution_id, seq).  The transaction's snapshot may be older than the
+ * predecessor's commit (always so under REPEATABLE READ), hence SnapshotSelf:
+ * what is committed by now, and what this transaction wrote itself.  Locks are
+ * released after the commit is visible to it, so nothing is missed.
+ *
+ * After that the transaction remembers the last number and looks up nothing.
+ * What it remembers follows subtransactions: on a rollback to a savepoint the
+ * turns taken since are gone, with their locks, and those touched since must
+ * ask the table again.
+ *
+ * A number is given out in BEFORE INSERT and confirmed in AFTER INSERT.  In
+ * between, another trigger or ON CONFLICT may suppress the row.  Within one
+ * command that cannot be seen when the next number is given out, so it shows
+ * as a hole when that row is confirmed, and is refused; from one command to the
+ * next the table is asked.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/tuptable.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "turn.h"
+
+#define LOCK_CLASS_STREAM 0x7065 /* locktag_field4 of a stream's turn */
+#define LOCK_CLASS_KEY    0x7066 /* and of the making of a key */
+
+static HTAB *turns = NULL;                              /* this transaction's, by stream */
+static dlist_head touched = DLIST_STATIC_INIT(touched); /* of StreamTurn, innermost first */
+
+/* Take one of pev's own locks until the end of the transaction. */
+static void
+take_lock(uint64 key, uint16 lock_class)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, lock_class);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+/* Hold off other makers of keys with this hash. */
+void
+turn_lock_key(uint64 hash)
+{
+	take_lock(hash, LOCK_CLASS_KEY);
+}
+
+/* Note that the current subtransaction has changed a turn. */
+static void
+touch(StreamTurn *turn)
+{
+	turn->touched_in = GetCurrentSubTransactionId();
+	dlist_delete(&turn->node);
+	dlist_push_head(&touched, &turn->node);
+}
+
+/* Position a scan on a stream's last event; NULL if it has none. */
+static TupleTableSlot *
+fetch_last(const PevCatalog *catalog, Relation events, int64 stream)
+{
+	Relation index = index_open(catalog->events_index, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(events, NULL);
+	IndexScanDesc scan = compat_index_beginscan(events, index, SnapshotSelf, 1);
+	ScanKeyData key;
+	bool found;
+
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream));
+	index_rescan(scan, &key, 1, NULL, 0);
+	found = index_getnext_slot(scan, BackwardScanDirection, slot);
+	if (found)
+		ExecMaterializeSlot(slot);
+	index_endscan(scan);
+	index_close(index, AccessShareLock);
+	if (found)
+		return slot;
+	ExecDropSingleTupleTableSlot(slot);
+	return NULL;
+}
+
+/* A column of an event, none of which can be null. */
+static Datum
+event_column(TupleTableSlot *slot, AttrNumber column)
+{
+	bool isnull;
+
+	return slot_getattr(slot, column, &isnull);
+}
+
+/* Ask the table where a stream stands. */
+static void
+read_turn(const PevCatalog *catalog, Relation events, StreamTurn *turn)
+{
+	TupleTableSlot *slot = fetch_last(catalog, events, turn->stream);
+
+	turn->assigned = 0;
+	turn->created_at = 0;
+	turn->closed_at = 0;
+	turn->closed_by = InvalidOid;
+	if (slot != NULL)
+	{
+		const EventType *type =
+			event_type_by_label(catalog, DatumGetObjectId(event_column(slot, EVENTS_EVENT_TYPE)));
+
+		turn->assigned = DatumGetInt64(event_column(slot, EVENTS_SEQ));
+		turn->created_at = DatumGetTimestampTz(event_column(slot, EVENTS_CREATED_AT));
+		if (type->terminal != NULL &&
+			event_type_closes(type, DatumGetJsonbP(event_column(slot, EVENTS_EVENT_DATA))))
+		{
+			turn->closed_at = turn->assigned;
+			turn->closed_by = type->label;
+		}
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	turn->confirmed = turn->assigned;
+	turn->generation = catalog_generation();
+	turn->known = true;
+}
+
+/* The number of a stream's last event that this transaction can count on; false if it has none. */
+bool
+turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq)
+{
+	TupleTableSlot *slot = fetch_last(catalog, events, stream);
+
+	if (slot == NULL)
+		return false;
+	*seq = DatumGetInt64(event_column(slot, EVENTS_SEQ));
+	ExecDropSingleTupleTableSlot(slot);
+	return true;
+}
+
+/* Must the table be asked before a number is given out? */
+static bool
+must_read(const StreamTurn *turn)
+{
+	if (!turn->known || turn->generation != catalog_generation())
+		return true;
+	/* an earlier command's row may have been suppressed, or be on its way still */
+	return turn->assigned != turn->confirmed && turn->command != GetCurrentCommandId(false);
+}
+
+/* The turn of a stream, if this transaction has it. */
+static StreamTurn *
+find_turn(int64 stream)
+{
+	return turns == NULL ? NULL : hash_search(turns, &stream, HASH_FIND, NULL);
+}
+
+/* A turn just locked. */
+static StreamTurn *
+new_turn(int64 stream)
+{
+	StreamTurn *turn;
+
+	if (turns == NULL)
+	{
+		HASHCTL ctl = {.keysize = sizeof(int64),
+					   .entrysize = sizeof(StreamTurn),
+					   .hcxt = TopTransactionContext};
+
+		turns = hash_create("pev turns", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	turn = hash_search(turns, &stream, HASH_ENTER, NULL);
+	turn->known = false;
+	turn->locked_in = turn->touched_in = GetCurrentSubTransactionId();
+	dlist_push_head(&touched, &turn->node);
+	return turn;
+}
+
+/*
+ * Win the turn of a stream, waiting for it if another transaction has it, and
+ * learn where the stream stands.  The caller has `events` open and locked.
+ */
+StreamTurn *
+turn_take(const PevCatalog *catalog, Relation events, int64 stream)
+{
+	StreamTurn *turn = find_turn(stream);
+
+	if (turn == NULL)
+	{
+		take_lock((uint64) stream, LOCK_CLASS_STREAM);
+		turn = new_turn(stream);
+	}
+	if (must_read(turn))
+	{
+		read_turn(catalog, events, turn);
+		touch(turn);
+	}
+	return turn;
+}
+
+/* Give out the next number of a stream, to an event of this type. */
+int64
+turn_next(StreamTurn *turn, const EventType *type, bool closes)
+{
+	/* strictly later than its predecessor, so that it sorts as seq does if the clock steps back */
+	turn->created_at = Max(GetCurrentTimestamp(), turn->created_at + 1);
+	turn->assigned++;
+	turn->command = GetCurrentCommandId(false);
+	if (closes)
+	{
+		turn->closed_at = turn->assigned;
+		turn->closed_by = type->label;
+	}
+	touch(turn);
+	return turn->assigned;
+}
+
+/*
+ * The row with this number is in the table.  Raises 27000 if the row before it
+ * is not, which another trigger on the table must have suppressed.
+ */
+void
+turn_confirm(int64 stream, int64 seq)
+{
+	StreamTurn *turn = find_turn(stream);
+
+	if (turn == NULL || !turn->known || seq <= turn->confirmed)
+		return;
+	if (seq != turn->confirmed + 1)
+		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+						errmsg("event " INT64_FORMAT " of stream " INT64_FORMAT " was suppressed",
+							   turn->confirmed + 1, stream),
+						errdetail("The events of a stream are numbered without gaps."),
+						errhint("Let no other trigger on %s return NULL in a command that inserts "
+								"several rows.",
+								EVENTS_TABLE)));
+	turn->confirmed = seq;
+	touch(turn);
+}
+
+/* Forget everything at the end of the transaction; the locks go with it. */
+static void
+on_transaction_end(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PARALLEL_ABORT:
+		case XACT_EVENT_PREPARE:
+			/* the memory is TopTransactionContext's */
+			turns = NULL;
+			dlist_init(&touched);
+			break;
+		default:
+			break;
+	}
+}
+
+/* Hand what a subtransaction touched to its parent, or undo it. */
+static void
+on_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+					  void *arg)
+{
+	dlist_mutable_iter iter;
+
+	if (turns == NULL || (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB))
+		return;
+	/* the list is ordered: whatever the innermost subtransaction touched comes first */
+	dlist_foreach_modify (iter, &touched)
+	{
+		StreamTurn *turn = dlist_container(StreamTurn, node, iter.cur);
+
+		if (turn->touched_in != subid)
+			break;
+		if (event == SUBXACT_EVENT_ABORT_SUB && turn->locked_in == subid)
+		{
+			dlist_delete(&turn->node);
+			(void) hash_search(turns, &turn->stream, HASH_REMOVE, NULL);
+			continue;
+		}
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			turn->known = false;
+		turn->touched_in = parent;
+		if (turn->locked_in == subid)
+			turn->locked_in = parent;
+	}
+}
+
+/* Called once, when the library is loaded. */
+void
+turn_init(void)
+{
+	RegisterXactCallback(on_transaction_end, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
+}

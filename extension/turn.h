@@ -1,0 +1,38 @@
+/*
+ * turn.h
+ *		A stream's turn: who may add the next event.
+ */
+#ifndef PEV_TURN_H
+#define PEV_TURN_H
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "utils/relcache.h"
+
+#include "catalog.h"
+
+/* A stream this transaction may write to.  Lives until the transaction ends. */
+typedef struct StreamTurn
+{
+	int64 stream;                /* the hash key */
+	int64 assigned;              /* the last number given out */
+	int64 confirmed;             /* the last number whose row is known to be stored */
+	TimestampTz created_at;      /* of the event numbered `assigned` */
+	int64 closed_at;             /* the number of the event that closed the stream, or 0 */
+	Oid closed_by;               /* its type */
+	bool known;                  /* the five above hold; else the table must be asked */
+	uint64 generation;           /* the catalogue's, when the table was asked */
+	CommandId command;           /* that gave out `assigned` */
+	SubTransactionId locked_in;  /* the subtransaction that holds the lock */
+	SubTransactionId touched_in; /* the innermost one that changed anything here */
+	dlist_node node;             /* in the list of turns, last touched first */
+} StreamTurn;
+
+extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream);
+extern int64 turn_next(StreamTurn *turn, const EventType *type, bool closes);
+extern void turn_confirm(int64 stream, int64 seq);
+extern bool turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq);
+extern void turn_lock_key(uint64 hash);
+extern void turn_init(void);
+
+#endif /* PEV_TURN_H */

@@ -1,0 +1,252 @@
+-- Functions.  `stream` is a number, a UUID or a key; a key of digits alone is that number.
+
+-- Emitting ------------------------------------------------------------------------------------
+
+CREATE FUNCTION pev_emit(stream bigint, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_bigint';
+CREATE FUNCTION pev_emit(stream uuid, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_uuid';
+CREATE FUNCTION pev_emit(stream text, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_text';
+COMMENT ON FUNCTION pev_emit(bigint, text, jsonb) IS
+  'store an event; its seq, or NULL for a type that is not stored; raises 22004, 22023, 23514, 54000, 55000';
+COMMENT ON FUNCTION pev_emit(uuid, text, jsonb) IS
+  'store an event in the stream named by a UUID; raises 22004, 22023, 23514, 54000, 55000';
+COMMENT ON FUNCTION pev_emit(text, text, jsonb) IS
+  'store an event in the stream named by a key; raises 22003, 22004, 22023, 23514, 42704, 54000, 55000';
+
+CREATE FUNCTION pev_try_emit(stream bigint, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_try_emit_bigint';
+CREATE FUNCTION pev_try_emit(stream uuid, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_try_emit_uuid';
+CREATE FUNCTION pev_try_emit(stream text, type text, data jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_try_emit_text';
+COMMENT ON FUNCTION pev_try_emit(bigint, text, jsonb) IS
+  'as pev_emit, but a refused event is a WARNING and NULL, and leaves the transaction as it was';
+COMMENT ON FUNCTION pev_try_emit(uuid, text, jsonb) IS
+  'as pev_emit, but a refused event is a WARNING and NULL, and leaves the transaction as it was';
+COMMENT ON FUNCTION pev_try_emit(text, text, jsonb) IS
+  'as pev_emit, but a refused event is a WARNING and NULL, and leaves the transaction as it was';
+
+CREATE FUNCTION pev_emit_batch(stream bigint, events jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_batch_bigint';
+CREATE FUNCTION pev_emit_batch(stream uuid, events jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_batch_uuid';
+CREATE FUNCTION pev_emit_batch(stream text, events jsonb) RETURNS bigint
+  LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pev_emit_batch_text';
+COMMENT ON FUNCTION pev_emit_batch(bigint, jsonb) IS
+  'store [{"type": …, "data": …}, …] in order, all or none; the last seq, or NULL if nothing is stored';
+COMMENT ON FUNCTION pev_emit_batch(uuid, jsonb) IS
+  'store [{"type": …, "data": …}, …] in order, all or none; the last seq, or NULL if nothing is stored';
+COMMENT ON FUNCTION pev_emit_batch(text, jsonb) IS
+  'store [{"type": …, "data": …}, …] in order, all or none; the last seq, or NULL if nothing is stored';
+
+-- Asking the catalogue ------------------------------------------------------------------------
+
+CREATE FUNCTION pev_validate(type text, data jsonb, OUT path text, OUT keyword text,
+                             OUT message text) RETURNS SETOF record
+  LANGUAGE c STABLE PARALLEL SAFE ROWS 1 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_validate(text, jsonb) IS
+  'what pev_emit would refuse in an event, a row a fault; path is a JSON Pointer (RFC 6901); raises 22004, 22023';
+
+CREATE FUNCTION pev_is_valid(type text, data jsonb) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_is_valid(text, jsonb) IS 'would pev_emit accept this data? raises 22023';
+
+CREATE FUNCTION pev_is_terminal(type assistant_event_type, data jsonb) RETURNS boolean
+  LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_is_terminal(assistant_event_type, jsonb) IS
+  'does an event close its stream?';
+
+-- Streams -------------------------------------------------------------------------------------
+
+CREATE FUNCTION pev_stream_key_parse(key text, OUT id bigint, OUT canonical text)
+  LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_stream_key_parse(text) IS
+  'a key of digits as its number, any other in the form pev_stream.key has it; raises 22003, 22023';
+
+CREATE FUNCTION pev_stream_id(key text) RETURNS bigint
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE
+  AS $$
+    SELECT coalesce(p.id, (SELECT s.id FROM @extschema@.pev_stream s WHERE s.key = p.canonical))
+    FROM @extschema@.pev_stream_key_parse(key) p
+  $$;
+CREATE FUNCTION pev_stream_id(key uuid) RETURNS bigint
+  LANGUAGE sql STABLE STRICT PARALLEL SAFE
+  AS $$ SELECT s.id FROM @extschema@.pev_stream s WHERE s.key = key::text $$;
+COMMENT ON FUNCTION pev_stream_id(text) IS
+  'execution_id of a key, or NULL if it has no event yet; raises 22003, 22023';
+COMMENT ON FUNCTION pev_stream_id(uuid) IS
+  'execution_id of the stream named by a UUID, or NULL if it has no event yet';
+
+-- Reading -------------------------------------------------------------------------------------
+
+CREATE FUNCTION pev_events(stream bigint) RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$
+    SELECT e.* FROM @extschema@.assistant_architect_events e
+    WHERE e.execution_id = stream ORDER BY e.seq
+  $$;
+CREATE FUNCTION pev_events(stream uuid) RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream)) $$;
+CREATE FUNCTION pev_events(stream text) RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream)) $$;
+
+CREATE FUNCTION pev_events(stream bigint, type text, after_seq bigint DEFAULT 0)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$
+    SELECT e.* FROM @extschema@.assistant_architect_events e
+    WHERE e.execution_id = stream
+      AND e.event_type = type::@extschema@.assistant_event_type
+      AND e.seq > after_seq
+    ORDER BY e.seq
+  $$;
+CREATE FUNCTION pev_events(stream uuid, type text, after_seq bigint DEFAULT 0)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$
+    SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream), type, after_seq)
+  $$;
+CREATE FUNCTION pev_events(stream text, type text, after_seq bigint DEFAULT 0)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$
+    SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream), type, after_seq)
+  $$;
+
+CREATE FUNCTION pev_events(stream bigint, after_seq bigint)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$
+    SELECT e.* FROM @extschema@.assistant_architect_events e
+    WHERE e.execution_id = stream AND e.seq > after_seq ORDER BY e.seq
+  $$;
+CREATE FUNCTION pev_events(stream uuid, after_seq bigint)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream), after_seq) $$;
+CREATE FUNCTION pev_events(stream text, after_seq bigint)
+  RETURNS SETOF assistant_architect_events
+  LANGUAGE sql STABLE PARALLEL SAFE
+  AS $$ SELECT * FROM @extschema@.pev_events(@extschema@.pev_stream_id(stream), after_seq) $$;
+
+COMMENT ON FUNCTION pev_events(bigint) IS 'events of a stream, in order';
+COMMENT ON FUNCTION pev_events(uuid) IS 'events of the stream named by a UUID, in order';
+COMMENT ON FUNCTION pev_events(text) IS 'events of the stream named by a key, in order; raises 22003, 22023';
+COMMENT ON FUNCTION pev_events(bigint, text, bigint) IS
+  'events of one type after a seq, in order; raises 22P02 for an unknown type';
+COMMENT ON FUNCTION pev_events(uuid, text, bigint) IS
+  'events of one type after a seq, in order; raises 22P02 for an unknown type';
+COMMENT ON FUNCTION pev_events(text, text, bigint) IS
+  'events of one type after a seq, in order; raises 22003, 22023, 22P02';
+COMMENT ON FUNCTION pev_events(bigint, bigint) IS 'events of a stream after a seq, in order';
+COMMENT ON FUNCTION pev_events(uuid, bigint) IS 'events of a stream after a seq, in order';
+COMMENT ON FUNCTION pev_events(text, bigint) IS
+  'events of a stream after a seq, in order; raises 22003, 22023';
+
+-- A row for every stream that is an execution: all but those of a declared kind, which never end.
+CREATE VIEW pev_executions AS
+WITH event AS (
+  SELECT
+    e.execution_id, e.seq, e.event_type, e.event_data, e.created_at,
+    @extschema@.pev_is_terminal(e.event_type, e.event_data) AS closes,
+    CASE e.event_type
+      WHEN 'progress' THEN (e.event_data->>'percentage')::numeric / 100
+      WHEN 'generation_progress' THEN (e.event_data->>'progress')::numeric / 100
+      WHEN 'upload_progress' THEN (e.event_data->>'progress')::numeric / 100
+      WHEN 'PipelineStatus' THEN (e.event_data->>'progress')::numeric
+      WHEN 'StreamingProgressEvent' THEN (e.event_data->>'progress')::numeric
+    END AS progress,
+    coalesce(e.event_data->>'message', e.event_data->>'error', e.event_data->>'summary',
+             e.event_data->'phase'->>'description') AS message
+  FROM @extschema@.assistant_architect_events e
+  WHERE NOT EXISTS (SELECT FROM @extschema@.pev_stream s
+                    WHERE s.id = e.execution_id AND s.kind IS NOT NULL)
+), execution AS (
+  SELECT
+    execution_id,
+    count(*) AS events,
+    bool_or(closes) AS closed,
+    bool_or(closes AND (event_type = 'execution-error' OR event_data->>'status' = 'failed'))
+      AS failed,
+    max(progress) AS progress,
+    count(*) FILTER (WHERE event_type = 'prompt-complete')
+      / nullif(max((event_data->>'totalPrompts')::numeric)
+               FILTER (WHERE event_type = 'execution-start'), 0) AS prompts_done,
+    max((event_data->>'totalTokens')::numeric) FILTER (WHERE event_type = 'execution-complete')
+      AS total_tokens,
+    sum((event_data->>'outputTokens')::numeric) FILTER (WHERE event_type = 'prompt-complete')
+      AS prompt_tokens,
+    max((event_data->>'tokenCount')::numeric) FILTER (WHERE event_type = 'PipelineStatus')
+      AS pipeline_tokens,
+    sum((event_data->>'tokenCount')::numeric) FILTER (WHERE event_type = 'TokenCount')
+      AS counted_tokens,
+    min(created_at) AS started_at,
+    max(created_at) FILTER (WHERE closes) AS finished_at,
+    (array_agg(message ORDER BY seq DESC) FILTER (WHERE message IS NOT NULL))[1] AS last_message
+  FROM event
+  GROUP BY execution_id
+)
+SELECT
+  x.execution_id,
+  (SELECT s.key FROM @extschema@.pev_stream s WHERE s.id = x.execution_id) AS key,
+  CASE WHEN x.failed THEN 'failed' WHEN x.closed THEN 'completed' ELSE 'running' END AS status,
+  round(CASE WHEN x.closed AND NOT x.failed THEN 1
+             ELSE least(greatest(x.progress, x.prompts_done), 1) END, 4) AS progress,
+  round(coalesce(x.total_tokens, x.prompt_tokens, x.pipeline_tokens, x.counted_tokens))::bigint
+    AS tokens,
+  x.events,
+  x.started_at,
+  x.finished_at,
+  x.finished_at - x.started_at AS duration,
+  x.last_message
+FROM execution x;
+COMMENT ON VIEW pev_executions IS 'one row an execution, computed from its events';
+COMMENT ON COLUMN pev_executions.key IS 'UUID or word the application names the execution by; NULL: its number';
+COMMENT ON COLUMN pev_executions.status IS 'running, completed or failed';
+COMMENT ON COLUMN pev_executions.progress IS 'furthest progress reported, 0 to 1; NULL: none yet';
+COMMENT ON COLUMN pev_executions.tokens IS 'tokens reported so far; NULL: none yet';
+COMMENT ON COLUMN pev_executions.events IS 'number of events kept';
+COMMENT ON COLUMN pev_executions.finished_at IS 'time of the event that closed the stream; NULL while it runs';
+COMMENT ON COLUMN pev_executions.duration IS 'first to last event; NULL while it runs';
+COMMENT ON COLUMN pev_executions.last_message IS 'latest text meant for people';
+ALTER VIEW pev_executions OWNER TO @extowner@;
+
+-- From 15 on a view can act with its reader's rights, row-level security included.
+DO $$
+BEGIN
+  IF current_setting('server_version_num')::int >= 150000 THEN
+    ALTER VIEW @extschema@.pev_executions SET (security_invoker = true);
+  END IF;
+END
+$$;
+
+CREATE FUNCTION pev_execution(stream bigint) RETURNS SETOF pev_executions
+  LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT * FROM @extschema@.pev_executions x WHERE x.execution_id = stream $$;
+CREATE FUNCTION pev_execution(stream uuid) RETURNS SETOF pev_executions
+  LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT * FROM @extschema@.pev_execution(@extschema@.pev_stream_id(stream)) $$;
+CREATE FUNCTION pev_execution(stream text) RETURNS SETOF pev_executions
+  LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+  AS $$ SELECT * FROM @extschema@.pev_execution(@extschema@.pev_stream_id(stream)) $$;
+COMMENT ON FUNCTION pev_execution(bigint) IS 'the row of pev_executions for a stream; none if it has no event';
+COMMENT ON FUNCTION pev_execution(uuid) IS 'the row of pev_executions for the stream named by a UUID';
+COMMENT ON FUNCTION pev_execution(text) IS 'the row of pev_executions for the stream named by a key; raises 22003, 22023';
+
+-- Extending the catalogue ---------------------------------------------------------------------
+
+CREATE FUNCTION pev_register_stream_kind(prefix text, description text,
+                                         families text[] DEFAULT NULL) RETURNS void
+  LANGUAGE sql VOLATILE
+  AS $$
+    INSERT INTO @extschema@.pev_stream_kind AS k (prefix, description, families)
+    VALUES (prefix, description, families)
+    ON CONFLICT (prefix) DO UPDATE
+      SET description = EXCLUDED.description, families = EXCLUDED.families, builtin = false
+  $$;
+COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
+  'declare a prefix of stream keys and the event families it carries (NULL: all), or change it; needs INSERT and UPDATE on pev_stream_kind; raises 23514';

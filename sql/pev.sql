@@ -1,0 +1,158 @@
+-- pev: objects of the extension.  catalogue.sql adds the event types, functions.sql the functions.
+
+\echo Use "CREATE EXTENSION pev" to load this file. \quit
+
+-- Every type of event there is.  pev_event_type holds what pev knows of each.
+CREATE TYPE assistant_event_type AS ENUM (
+  -- execution
+  'execution-start', 'execution-complete', 'execution-error',
+  'prompt-start', 'prompt-complete',
+  'knowledge-retrieval-start', 'knowledge-retrieved',
+  'variable-substitution',
+  'tool-execution-start', 'tool-execution-complete',
+  'progress',
+  -- pipeline
+  'PipelineStatus', 'Error', 'Result', 'PhaseStatus', 'TokenCount',
+  -- channel
+  'generation_started', 'generation_progress', 'generation_complete', 'generation_failed',
+  'ai_chat_chunk',
+  'upload_started', 'upload_progress', 'upload_complete', 'upload_failed',
+  'chat', 'ai_chat', 'presence', 'typing',
+  -- iteration
+  'StreamingProgressEvent',
+  -- agent
+  'llm_token', 'action_started', 'shield_verdict', 'action_completed', 'response_complete',
+  'otr_blocked', 'error', 'tier3_approval_required', 'log_entry',
+  'sub_agent_spawned', 'sub_agent_progress', 'sub_agent_completed', 'sub_agent_failed',
+  'sub_agent_cancelled'
+);
+COMMENT ON TYPE assistant_event_type IS 'types of event; see pev_event_type for their schemas';
+
+-- The C code knows the columns of the tables below by their position.
+
+-- Names are compared bytewise everywhere, so that C code may search the indexes directly.
+CREATE TABLE pev_event_type (
+  name text COLLATE "C" PRIMARY KEY CHECK (name ~ '^[A-Za-z][A-Za-z0-9._-]{0,62}$'),
+  family text COLLATE "C" NOT NULL CHECK (family ~ '^[a-z][a-z0-9_-]{0,62}$'),
+  description text NOT NULL,
+  schema jsonb NOT NULL,
+  terminal_when jsonb,
+  durable boolean NOT NULL DEFAULT true,
+  global boolean NOT NULL DEFAULT false,
+  priority text NOT NULL DEFAULT 'normal' CHECK (priority IN ('critical', 'normal', 'bulk')),
+  max_bytes integer NOT NULL DEFAULT 65536 CHECK (max_bytes BETWEEN 2 AND 268435455),
+  builtin boolean NOT NULL DEFAULT false,
+  CHECK (durable OR terminal_when IS NULL),
+  CHECK (durable OR max_bytes <= 7000),
+  CHECK (NOT (durable AND global))
+);
+COMMENT ON TABLE pev_event_type IS 'catalogue of event types, one row a value of assistant_event_type';
+COMMENT ON COLUMN pev_event_type.name IS 'the value of assistant_event_type, and the SSE event field';
+COMMENT ON COLUMN pev_event_type.family IS 'group of types that one kind of application emits';
+COMMENT ON COLUMN pev_event_type.schema IS 'JSON Schema that event_data must conform to; x-pev-stamp on a property names the value supplied when it is absent, x-pev-round the decimals a number is rounded to';
+COMMENT ON COLUMN pev_event_type.terminal_when IS 'JSON Schema over event_data; an event for which it holds closes its stream; NULL: never';
+COMMENT ON COLUMN pev_event_type.durable IS 'false: delivered to whoever listens, not stored';
+COMMENT ON COLUMN pev_event_type.global IS 'delivered to every subscriber, whatever stream they watch; only for types that are not stored';
+COMMENT ON COLUMN pev_event_type.priority IS 'critical: delivered at once; bulk: may be grouped with others; normal: neither';
+COMMENT ON COLUMN pev_event_type.max_bytes IS 'largest event_data, in bytes of jsonb';
+COMMENT ON COLUMN pev_event_type.builtin IS 'comes with the extension';
+
+CREATE TABLE pev_stream_kind (
+  prefix text COLLATE "C" PRIMARY KEY CHECK (prefix ~ '^[A-Za-z][A-Za-z0-9_-]{0,62}$'),
+  description text NOT NULL,
+  families text[],
+  builtin boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE pev_stream_kind IS 'prefixes that stream keys may begin with, as in user:u_1';
+COMMENT ON COLUMN pev_stream_kind.prefix IS 'what stands before the colon';
+COMMENT ON COLUMN pev_stream_kind.families IS 'event families that these streams carry; NULL: all';
+
+INSERT INTO pev_stream_kind VALUES
+  ('user', 'private events of one user', '{channel}', true),
+  ('channel', 'shared events of a room or topic', '{channel}', true),
+  ('session', 'one session of an agent', '{agent}', true);
+
+CREATE TABLE pev_stream (
+  id bigint GENERATED ALWAYS AS IDENTITY (START WITH -1 INCREMENT BY -1 MAXVALUE -1) PRIMARY KEY,
+  key text COLLATE "C" NOT NULL UNIQUE,
+  kind text COLLATE "C" REFERENCES pev_stream_kind,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE pev_stream IS 'streams that are named by a key; rows are made by the first event of a key';
+COMMENT ON COLUMN pev_stream.id IS 'execution_id of the stream''s events; below zero, so that it never meets an application''s own';
+COMMENT ON COLUMN pev_stream.key IS 'UUID, word or prefix:name; UUIDs in lower case';
+COMMENT ON COLUMN pev_stream.kind IS 'prefix of the key; NULL: it has none';
+
+CREATE TABLE assistant_architect_events (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  execution_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  event_type assistant_event_type NOT NULL,
+  event_data jsonb NOT NULL,
+  created_at timestamptz NOT NULL,
+  UNIQUE (execution_id, seq)
+);
+CREATE INDEX ON assistant_architect_events (event_type);
+COMMENT ON TABLE assistant_architect_events IS 'events, numbered 1, 2, 3, … per execution_id in the order of their commits';
+COMMENT ON COLUMN assistant_architect_events.id IS 'order of arrival';
+COMMENT ON COLUMN assistant_architect_events.execution_id IS 'the stream: an application''s number, or pev_stream.id';
+COMMENT ON COLUMN assistant_architect_events.seq IS 'position in the stream, without gaps; the SSE id';
+COMMENT ON COLUMN assistant_architect_events.event_data IS 'what clients receive';
+COMMENT ON COLUMN assistant_architect_events.created_at IS 'when the event was numbered; sorts as seq does';
+
+-- Triggers.  All work on an event is in these, so that INSERT and COPY do what pev_emit() does.
+
+CREATE FUNCTION pev_before_insert() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_before_insert() IS 'stamps, validates and numbers an event';
+CREATE FUNCTION pev_after_insert() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_after_insert() IS 'rings the doorbell for an event';
+CREATE FUNCTION pev_before_update() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_before_update() IS 'refuses to change an event';
+CREATE FUNCTION pev_before_delete() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_before_delete() IS 'keeps the last event of a stream';
+CREATE FUNCTION pev_catalog_check() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_catalog_check() IS 'refuses an event type whose schema does not compile';
+CREATE FUNCTION pev_catalog_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_catalog_changed() IS 'makes all sessions read the catalogue anew';
+
+CREATE TRIGGER pev_before_insert BEFORE INSERT ON assistant_architect_events
+  FOR EACH ROW EXECUTE FUNCTION pev_before_insert();
+CREATE TRIGGER pev_after_insert AFTER INSERT ON assistant_architect_events
+  FOR EACH ROW EXECUTE FUNCTION pev_after_insert();
+CREATE TRIGGER pev_before_update BEFORE UPDATE ON assistant_architect_events
+  FOR EACH ROW EXECUTE FUNCTION pev_before_update();
+CREATE TRIGGER pev_before_delete BEFORE DELETE ON assistant_architect_events
+  FOR EACH ROW EXECUTE FUNCTION pev_before_delete();
+
+CREATE TRIGGER pev_catalog_check BEFORE INSERT OR UPDATE ON pev_event_type
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_check();
+CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_event_type
+  EXECUTE FUNCTION pev_catalog_changed();
+CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_stream_kind
+  EXECUTE FUNCTION pev_catalog_changed();
+CREATE TRIGGER pev_catalog_changed AFTER UPDATE OR DELETE OR TRUNCATE ON pev_stream
+  EXECUTE FUNCTION pev_catalog_changed();
+
+-- Replicated rows are stamped, validated and numbered already, but every node has its own
+-- listeners and its own sessions.
+ALTER TABLE assistant_architect_events ENABLE ALWAYS TRIGGER pev_after_insert;
+ALTER TABLE pev_event_type ENABLE ALWAYS TRIGGER pev_catalog_changed;
+ALTER TABLE pev_stream_kind ENABLE ALWAYS TRIGGER pev_catalog_changed;
+ALTER TABLE pev_stream ENABLE ALWAYS TRIGGER pev_catalog_changed;
+
+-- What pg_dump saves: everything that did not come with the extension.
+SELECT pg_extension_config_dump('pev_event_type', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('pev_stream_kind', 'WHERE NOT builtin');
+SELECT pg_extension_config_dump('pev_stream', '');
+SELECT pg_extension_config_dump('pev_stream_id_seq', '');
+SELECT pg_extension_config_dump('assistant_architect_events', '');
+SELECT pg_extension_config_dump('assistant_architect_events_id_seq', '');
+
+-- The data belongs to whoever created the extension, superuser or not.
+ALTER TABLE pev_event_type OWNER TO @extowner@;
+ALTER TABLE pev_stream_kind OWNER TO @extowner@;
+ALTER TABLE pev_stream OWNER TO @extowner@;
+ALTER TABLE assistant_architect_events OWNER TO @extowner@;
+
+-- The catalogue describes; it holds no data of anyone's.
+GRANT SELECT ON pev_event_type, pev_stream_kind TO PUBLIC;
