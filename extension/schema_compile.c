@@ -112,7 +112,12 @@ pool_add(Pool *pool, const void *elements, int count)
 static const char *
 pointer_down(const char *pointer, const char *name, int len)
 {
-	return psprintf("%s/%.*s", pointer, len, name);
+	StringInfoData out;
+
+	initStringInfo(&out);
+	appendStringInfoString(&out, pointer);
+	schema_pointer_append(&out, name, len);
+	return out.data;
 }
 
 /* Add an instruction to the subschema at hand. */
@@ -613,17 +618,49 @@ static const struct
 	{"examples", NULL},
 };
 
-/* Refuse a key that is neither a keyword nor a private one. */
+/* Is this key the given name? */
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return strlen(name) == (size_t) key->val.string.len &&
+		   memcmp(name, key->val.string.val, key->val.string.len) == 0;
+}
+
+/* Does a pointer lead to a property of the instance itself, "/properties/NAME"? */
+static bool
+is_top_property(const char *pointer)
+{
+	static const char prefix[] = "/properties/";
+
+	return strncmp(pointer, prefix, strlen(prefix)) == 0 &&
+		   strchr(pointer + strlen(prefix), '/') == NULL;
+}
+
+/*
+ * Refuse a key that is neither a keyword nor a private one.  pev's own private
+ * keywords, which stamp.c reads, are refused where they would have no effect.
+ */
 static void
 check_keyword(const JsonbValue *key, const char *pointer)
 {
-	if (key->val.string.len > 2 && memcmp(key->val.string.val, "x-", 2) == 0)
+	static const char own[] = "x-pev-";
+	const char *name = key->val.string.val;
+	int len = key->val.string.len;
+
+	if (key_is(key, "x-pev-stamp") || key_is(key, "x-pev-round"))
+	{
+		if (!is_top_property(pointer))
+			refuse(pointer, "\"%.*s\" has an effect only on a property of the event itself", len,
+				   name);
+		return;
+	}
+	if (len >= 2 && memcmp(name, "x-", 2) == 0 &&
+		((size_t) len < strlen(own) || memcmp(name, own, strlen(own)) != 0))
 		return;
 	for (int i = 0; i < (int) lengthof(keywords); i++)
-		if (strlen(keywords[i].name) == (size_t) key->val.string.len &&
-			memcmp(keywords[i].name, key->val.string.val, key->val.string.len) == 0)
+		if (key_is(key, keywords[i].name))
 			return;
-	refuse(pointer, "unknown keyword \"%.*s\"", Min(key->val.string.len, 64), key->val.string.val);
+	refuse(pointer, "unknown keyword \"%.*s\"", Min(len, 64), name);
 }
 
 /* Compile an object schema, keyword by keyword. */

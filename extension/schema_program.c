@@ -50,6 +50,22 @@ schema_type_name(int type)
 	return type_names[pg_rightmost_one_pos32(type)];
 }
 
+/* Extend a JSON Pointer by a member's name, "~" and "/" escaped as RFC 6901 says. */
+void
+schema_pointer_append(StringInfo pointer, const char *name, int len)
+{
+	appendStringInfoChar(pointer, '/');
+	for (int i = 0; i < len; i++)
+	{
+		if (name[i] == '~')
+			appendStringInfoString(pointer, "~0");
+		else if (name[i] == '/')
+			appendStringInfoString(pointer, "~1");
+		else
+			appendStringInfoChar(pointer, name[i]);
+	}
+}
+
 /* Append the JSON Pointer of a path. */
 static void
 append_path(StringInfo out, const SchemaPath *path)
@@ -57,21 +73,10 @@ append_path(StringInfo out, const SchemaPath *path)
 	if (path == NULL)
 		return;
 	append_path(out, path->parent);
-	appendStringInfoChar(out, '/');
 	if (path->name == NULL)
-	{
-		appendStringInfo(out, "%d", path->len);
-		return;
-	}
-	for (int i = 0; i < path->len; i++)
-	{
-		if (path->name[i] == '~')
-			appendStringInfoString(out, "~0");
-		else if (path->name[i] == '/')
-			appendStringInfoString(out, "~1");
-		else
-			appendStringInfoChar(out, path->name[i]);
-	}
+		appendStringInfo(out, "/%d", path->len);
+	else
+		schema_pointer_append(out, path->name, path->len);
 }
 
 /* Keep a fault, if there is room for it. */

@@ -14,6 +14,7 @@
 #ifndef PEV_SCHEMA_PROGRAM_H
 #define PEV_SCHEMA_PROGRAM_H
 
+#include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 
 /* What an instruction demands.  a, b and c are its operands. */
@@ -121,6 +122,7 @@ extern void schema_validate(const SchemaProgram *program, const JsonbValue *valu
 							SchemaReport *report);
 extern void schema_report_add(SchemaReport *report, char *path, const char *keyword, char *message);
 extern char *schema_report_text(const SchemaReport *report);
+extern void schema_pointer_append(StringInfo pointer, const char *name, int len);
 extern const char *schema_type_name(int type);
 
 /* schema_format.c */

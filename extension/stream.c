@@ -14,8 +14,8 @@
  * transaction, for until then nobody else can see the new row.
  *
  * A mapping, once committed, does not change.  Each backend keeps the ones it
- * has met, in both directions; rows of its own transaction are not kept, since
- * they may yet be rolled back.
+ * has met, in both directions, and the kinds; streams of its own transaction
+ * are not kept, since they may yet be rolled back.
  */
 #include "postgres.h"
 
@@ -43,7 +43,6 @@
 #include "turn.h"
 
 #define STREAM_CACHE_MAX 4096 /* streams a backend remembers before it starts over */
-#define FAMILIES_MAX     64   /* event families a kind may carry */
 
 /* Columns of pev_stream; the install script declares them in this order. */
 enum
@@ -77,9 +76,21 @@ typedef struct StreamByKey
 	int64 id;
 } StreamByKey;
 
-static HTAB *streams = NULL;        /* by id, of Stream */
-static HTAB *streams_by_key = NULL; /* by key, of StreamByKey */
-static uint64 cached_generation;    /* the catalogue's, when the caches were begun */
+/* A row of pev_stream_kind. */
+typedef struct Kind
+{
+	char prefix[NAMEDATALEN]; /* the hash key */
+	bool all_families;
+	int count;
+	Datum *families; /* of text */
+	bool *nulls;
+} Kind;
+
+static MemoryContext cache_context = NULL; /* holds the tables below and what they point to */
+static HTAB *streams;                      /* by id, of Stream */
+static HTAB *streams_by_key;               /* by key, of StreamByKey */
+static HTAB *kinds;                        /* by prefix, of Kind */
+static uint64 cached_generation;           /* the catalogue's, when the caches were begun */
 
 PG_FUNCTION_INFO_V1(pev_stream_key_parse);
 
@@ -152,23 +163,30 @@ stream_key_is_number(const char *key, int64 *id)
 	return true;
 }
 
+/* A hash table in the caches' context. */
+static HTAB *
+make_cache(const char *name, Size keysize, Size entrysize, int keytype)
+{
+	HASHCTL ctl = {.keysize = keysize, .entrysize = entrysize, .hcxt = cache_context};
+
+	return hash_create(name, 64, &ctl, HASH_ELEM | HASH_CONTEXT | keytype);
+}
+
 /* Begin the caches anew if the tables below them changed, or if they are full. */
 static void
 prepare_caches(void)
 {
-	HASHCTL by_id = {.keysize = sizeof(int64), .entrysize = sizeof(Stream)};
-	HASHCTL by_key = {.keysize = STREAM_KEY_MAX + 1, .entrysize = sizeof(StreamByKey)};
-
-	if (streams != NULL && cached_generation == catalog_generation() &&
+	if (cache_context != NULL && cached_generation == catalog_generation() &&
 		hash_get_num_entries(streams) < STREAM_CACHE_MAX)
 		return;
-	if (streams != NULL)
-	{
-		hash_destroy(streams);
-		hash_destroy(streams_by_key);
-	}
-	streams = hash_create("pev streams", 128, &by_id, HASH_ELEM | HASH_BLOBS);
-	streams_by_key = hash_create("pev stream keys", 128, &by_key, HASH_ELEM | HASH_STRINGS);
+	if (cache_context == NULL)
+		cache_context =
+			AllocSetContextCreate(CacheMemoryContext, "pev streams", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(cache_context);
+	streams = make_cache("pev streams", sizeof(int64), sizeof(Stream), HASH_BLOBS);
+	streams_by_key =
+		make_cache("pev stream keys", STREAM_KEY_MAX + 1, sizeof(StreamByKey), HASH_STRINGS);
+	kinds = make_cache("pev stream kinds", NAMEDATALEN, sizeof(Kind), HASH_STRINGS);
 	cached_generation = catalog_generation();
 }
 
@@ -258,59 +276,89 @@ find_by_key(const PevCatalog *catalog, const char *key, int64 *id)
 	return true;
 }
 
-/*
- * Read the families that a kind carries; false if the kind is not declared.
- * NIL means all families.
- */
+/* Read a kind's row; false if the kind is not declared. */
 static bool
-read_kind(const PevCatalog *catalog, const char *prefix, int len, List **families)
+read_kind(const PevCatalog *catalog, const char *prefix, Kind *kind)
 {
 	Relation table = table_open(catalog->kinds, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
 
-	*families = NIL;
-	ScanKeyInit(&key, KIND_PREFIX, BTEqualStrategyNumber, F_TEXTEQ,
-				PointerGetDatum(cstring_to_text_with_len(prefix, len)));
+	ScanKeyInit(&key, KIND_PREFIX, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(prefix));
 	scan = systable_beginscan(table, catalog->kinds_index, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 	{
-		bool isnull;
-		Datum datum = heap_getattr(tuple, KIND_FAMILIES, RelationGetDescr(table), &isnull);
-		Datum *elements;
-		bool *nulls;
-		int count = 0;
+		Datum datum =
+			heap_getattr(tuple, KIND_FAMILIES, RelationGetDescr(table), &kind->all_families);
 
-		if (!isnull)
+		kind->count = 0;
+		if (!kind->all_families)
 			deconstruct_array(DatumGetArrayTypePCopy(datum), TEXTOID, -1, false, TYPALIGN_INT,
-							  &elements, &nulls, &count);
-		for (int i = 0; i < count; i++)
-			if (!nulls[i])
-				*families = lappend(*families, TextDatumGetCString(elements[i]));
+							  &kind->families, &kind->nulls, &kind->count);
 	}
 	systable_endscan(scan);
 	table_close(table, AccessShareLock);
 	return HeapTupleIsValid(tuple);
 }
 
-/* Refuse a key whose prefix nobody declared. */
-static void
-require_kind(const PevCatalog *catalog, const char *key)
+/* The kind of a key's prefix, or NULL if nobody declared it. */
+static const Kind *
+find_kind(const PevCatalog *catalog, const char *key, int prefix_len)
 {
-	int prefix = prefix_length(key);
-	List *families;
+	Kind kind = {.prefix = ""};
+	Kind *cached;
+	MemoryContext oldcontext;
+	bool found;
 
-	if (prefix > 0 && !read_kind(catalog, key, prefix, &families))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("stream kind \"%.*s\" is not declared", prefix, key),
-				 errdetail("The key \"%s\" begins with a prefix that no row of pev_stream_kind "
-						   "declares.",
-						   key),
-				 errhint("Declare it with pev_register_stream_kind(), or use a key without a "
-						 "colon.")));
+	if (prefix_len >= (int) sizeof(kind.prefix))
+		return NULL;
+	memcpy(kind.prefix, key, prefix_len);
+	prepare_caches();
+	cached = hash_search(kinds, kind.prefix, HASH_FIND, NULL);
+	if (cached != NULL)
+		return cached;
+	oldcontext = MemoryContextSwitchTo(cache_context);
+	found = read_kind(catalog, kind.prefix, &kind);
+	MemoryContextSwitchTo(oldcontext);
+	if (!found)
+		return NULL;
+	cached = hash_search(kinds, kind.prefix, HASH_ENTER, NULL);
+	*cached = kind;
+	return cached;
+}
+
+/* Does a kind carry this family? */
+static bool
+kind_carries(const Kind *kind, const char *family)
+{
+	for (int i = 0; i < kind->count; i++)
+	{
+		text *carried = DatumGetTextPP(kind->families[i]);
+
+		if (!kind->nulls[i] && VARSIZE_ANY_EXHDR(carried) == strlen(family) &&
+			memcmp(VARDATA_ANY(carried), family, strlen(family)) == 0)
+			return true;
+	}
+	return kind->all_families;
+}
+
+/* The kind of a key that has a prefix.  Raises 42704 if nobody declared it. */
+static const Kind *
+require_kind(const PevCatalog *catalog, const char *key, int prefix_len)
+{
+	const Kind *kind = find_kind(catalog, key, prefix_len);
+
+	if (kind == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("stream kind \"%.*s\" is not declared", prefix_len, key),
+						errdetail("The key \"%s\" begins with a prefix that no row of "
+								  "pev_stream_kind declares.",
+								  key),
+						errhint("Declare it with pev_register_stream_kind(), or use a key without "
+								"a colon.")));
+	return kind;
 }
 
 /* Insert the row of a new stream, with the rights of the table's owner. */
@@ -357,7 +405,8 @@ stream_create(const PevCatalog *catalog, const char *key)
 
 	if (stream_key_is_number(key, &id) || find_by_key(catalog, key, &id))
 		return id;
-	require_kind(catalog, key);
+	if (prefix_length(key) > 0)
+		(void) require_kind(catalog, key, prefix_length(key));
 	PreventCommandIfReadOnly("creating a stream");
 	turn_lock_key(hash_bytes_extended((const unsigned char *) key, strlen(key), 0));
 	if (find_by_key(catalog, key, &id))
@@ -375,8 +424,6 @@ void
 stream_check(const PevCatalog *catalog, int64 id, const char *family)
 {
 	Stream stream;
-	List *families;
-	ListCell *lc;
 
 	if (id >= 0)
 		return;
@@ -387,16 +434,12 @@ stream_check(const PevCatalog *catalog, int64 id, const char *family)
 						errhint("Use the key, or a number that is not negative.")));
 	if (stream.prefix_len == 0)
 		return;
-	if (!read_kind(catalog, stream.key, stream.prefix_len, &families))
-		require_kind(catalog, stream.key);
-	foreach (lc, families)
-		if (strcmp(lfirst(lc), family) == 0)
-			return;
-	if (families != NIL)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("stream kind \"%.*s\" does not carry events of family \"%s\"",
-							   stream.prefix_len, stream.key, family),
-						errhint("See pev_stream_kind.families for what a kind carries.")));
+	if (kind_carries(require_kind(catalog, stream.key, stream.prefix_len), family))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("stream kind \"%.*s\" does not carry events of family \"%s\"",
+						   stream.prefix_len, stream.key, family),
+					errhint("See pev_stream_kind.families for what a kind carries.")));
 }
 
 /*
