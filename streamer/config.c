@@ -185,6 +185,7 @@ listen_parse(const char *text, ListenAddress *listen)
 	struct sockaddr_in6 *v6 = (struct sockaddr_in6 *) &listen->addr;
 
 	memset(listen, 0, sizeof(*listen));
+	snprintf(listen->text, sizeof(listen->text), "%s", text);
 	if (!listen_split(text, host, sizeof(host), &port, &brackets))
 		return false;
 	if (brackets)

@@ -21,6 +21,7 @@ typedef struct ListenAddress
 	struct sockaddr_storage addr;
 	socklen_t len;
 	bool loopback;
+	char text[64]; /* as it was given */
 } ListenAddress;
 
 /* Durations are in milliseconds, sizes in bytes.  config_free ends it. */

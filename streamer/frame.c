@@ -152,6 +152,19 @@ frame_retry(unsigned int ms, const char *comment)
 	return frame;
 }
 
+/*
+ * Render an id alone: the client takes note of it as the last it has seen, and
+ * no event is dispatched.
+ */
+Frame *
+frame_mark(int64_t seq)
+{
+	Frame *frame = frame_new(sizeof("id: \n\n") + FRAME_NUMBER_MAX);
+
+	frame->len = (size_t) sprintf(frame->bytes, "%s%" PRId64 "\n\n", frame_id_prefix, seq);
+	return frame;
+}
+
 /* Render the in-band notice that retention has removed events from..to. */
 Frame *
 frame_gap(int64_t from, int64_t to)

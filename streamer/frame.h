@@ -28,6 +28,7 @@ extern Frame *frame_event(int64_t seq, const char *type, size_t type_len, const 
 						  size_t data_len, bool terminal);
 extern Frame *frame_comment(const char *text);
 extern Frame *frame_retry(unsigned int ms, const char *comment);
+extern Frame *frame_mark(int64_t seq);
 extern Frame *frame_gap(int64_t from, int64_t to);
 extern Frame *frame_ref(Frame *frame);
 extern void frame_unref(Frame *frame);

@@ -54,6 +54,7 @@ main(void)
 	is_frame(frame_comment("ping"), ": ping\n\n", "a comment");
 	is_frame(frame_comment("a\ndata: b"), ": a\n: data: b\n\n", "a comment of two lines");
 	is_frame(frame_retry(2000, "hello"), "retry: 2000\n: hello\n\n", "retry with a comment");
+	is_frame(frame_mark(7), "id: 7\n\n", "an id alone");
 	is_frame(frame_gap(3, 9), "event: stream-gap\ndata: {\"from\":3,\"to\":9}\n\n", "a gap");
 	is_frame(frame_gap(INT64_MAX - 1, INT64_MAX),
 			 "event: stream-gap\ndata: "

@@ -1,0 +1,43 @@
+/*
+ * db.h
+ *		The connection to PostgreSQL, asynchronous and self-healing.
+ */
+#ifndef PEV_DB_H
+#define PEV_DB_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <libpq-fe.h>
+
+/* What the owner of the connection is told.  All are required. */
+typedef struct DbHooks
+{
+	void (*ready)(void); /* connected, listening, prepared */
+	void (*lost)(void);  /* no longer so */
+	void (*notify)(const char *channel, const char *payload);
+} DbHooks;
+
+/* The statements; db.c holds their text. */
+typedef enum DbStatement
+{
+	DB_LOOK, /* $1 bigint[] ids or NULL, $2 text[] keys: ord, id, last seq, is it terminal */
+	DB_READ, /* $1 bigint[] ids, $2 bigint[] after, $3 int[] limits: ord, seq, type, data, terminal */
+	DB_KEYS,  /* $1 bigint[] ids: id, key */
+	DB_TYPES, /* all type names */
+	DB_STATEMENTS
+} DbStatement;
+
+/* One row at a time; the result is the callee's only during the call. */
+typedef void (*DbRow)(const PGresult *row);
+/* After the last row.  ok: they were all there. */
+typedef void (*DbDone)(bool ok);
+
+extern void db_start(const char *dsn, const DbHooks *hooks);
+extern void db_stop(void);
+extern bool db_is_up(void);
+extern bool db_is_idle(void);
+extern const char *db_trouble(int64_t *since);
+extern void db_send(DbStatement statement, int count, const char *const *params, DbRow row,
+					DbDone done);
+
+#endif

@@ -1,0 +1,227 @@
+/*
+ * feed.c
+ *		What the database tells unasked, and which query goes out next.
+ *
+ * Doorbells say where to look; events that are not stored come in whole and are
+ * handed on at once.  Doorbells may come late, twice or never: the poll reads
+ * again whatever has not been read for a while, so that at worst it finds the
+ * event.
+ *
+ * The connection takes one query at a time.  The kinds take turns, and each
+ * carries all that has gathered, so none waits longer than the others take.
+ */
+#include <string.h>
+
+#include "db.h"
+#include "doorbell.h"
+#include "feed.h"
+#include "log.h"
+#include "lookup.h"
+#include "loop.h"
+#include "reader.h"
+#include "types.h"
+
+static struct
+{
+	int64_t poll;
+	Timer poll_timer;
+	size_t turn; /* which kind of query is next */
+} feed;
+
+/* Something may have happened in any stream. */
+static void
+feed_look_everywhere(void)
+{
+	Stream *stream;
+
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		reader_mark_stale(stream);
+	}
+	lookup_want_keys();
+}
+
+static void
+feed_on_doorbell(const char *payload)
+{
+	int64_t id;
+	int64_t seq;
+
+	for (;;)
+	{
+		DoorbellToken token = doorbell_next(&payload, &id, &seq);
+		Stream *stream;
+
+		if (token == DOORBELL_END)
+			return;
+		if (token == DOORBELL_EVERYWHERE)
+		{
+			feed_look_everywhere();
+			return;
+		}
+		stream = hub_find(id);
+		if (stream == NULL)
+			lookup_new_id(id);
+		else if (seq > stream->tail)
+			reader_mark_stale(stream);
+	}
+}
+
+/* Send a frame that is not stored to everybody who watches the stream. */
+static void
+stream_send_live(Stream *stream, Frame *frame)
+{
+	Subscriber *sub;
+
+	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	{
+		subscriber_send_live(sub, frame);
+	}
+}
+
+/* Likewise to everybody. */
+static void
+feed_send_everywhere(Frame *frame)
+{
+	Stream *stream;
+
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		stream_send_live(stream, frame);
+	}
+}
+
+static void
+feed_on_live(const char *payload)
+{
+	LiveEvent event;
+	Stream *stream;
+	Frame *frame;
+
+	if (!live_parse(payload, &event))
+	{
+		log_warning("malformed notification on channel pev_live dropped");
+		return;
+	}
+	stream = event.global ? NULL : hub_find(event.stream);
+	if (stream == NULL && !event.global)
+		return;
+	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
+	if (event.global)
+		feed_send_everywhere(frame);
+	else
+		stream_send_live(stream, frame);
+	frame_unref(frame);
+}
+
+static void
+feed_on_notify(const char *channel, const char *payload)
+{
+	if (strcmp(channel, "pev_live") == 0)
+		feed_on_live(payload);
+	else
+		feed_on_doorbell(payload);
+}
+
+/* Tell every client, for those who watch the wire. */
+static void
+feed_comment(const char *text)
+{
+	Frame *frame = frame_comment(text);
+
+	feed_send_everywhere(frame);
+	frame_unref(frame);
+}
+
+/* Read what has not been read for a while, in case a doorbell was lost. */
+static void
+feed_on_poll(void *arg)
+{
+	Stream *stream;
+
+	(void) arg;
+	timer_set(&feed.poll_timer, feed.poll, feed_on_poll, NULL);
+	if (!db_is_up())
+		return;
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		if (stream->closed_at == 0 && loop_now() - stream->read_time >= feed.poll)
+			reader_mark_stale(stream);
+	}
+	lookup_want_keys();
+}
+
+/* Connected. */
+static void
+feed_on_ready(void)
+{
+	Stream *stream;
+
+	lookup_everything();
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		reader_mark_stale(stream);
+	}
+	feed_comment("the database is there");
+}
+
+/* Disconnected. */
+static void
+feed_on_lost(void)
+{
+	feed_comment("the database is not available; events will follow when it is back");
+	lookup_give_up();
+}
+
+/* If the connection is free, send the query whose turn it is. */
+void
+feed_pump(void)
+{
+	static bool (*const kinds[])(void) = {reader_send, lookup_send, lookup_send_keys,
+										  lookup_send_types};
+	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
+
+	for (size_t i = 0; i < count && db_is_idle(); i++)
+	{
+		feed.turn = (feed.turn + 1) % count;
+		kinds[feed.turn]();
+	}
+}
+
+/* Forget a subscriber that is about to be freed. */
+void
+feed_forget(Subscriber *sub)
+{
+	lookup_forget(sub);
+	reader_forget(sub);
+}
+
+/* Forget a stream that is about to be freed; its subscribers are gone. */
+void
+feed_forget_stream(Stream *stream)
+{
+	lookup_forget_stream(stream);
+	reader_forget_stream(stream);
+}
+
+/* Start connecting and polling.  dsn may be NULL, and stays the caller's. */
+void
+feed_start(const char *dsn, int64_t poll)
+{
+	static const DbHooks hooks = {feed_on_ready, feed_on_lost, feed_on_notify};
+
+	lookup_init();
+	reader_init();
+	feed.poll = poll;
+	timer_set(&feed.poll_timer, poll, feed_on_poll, NULL);
+	db_start(dsn, &hooks);
+}
+
+/* Disconnect; all subscribers are gone. */
+void
+feed_stop(void)
+{
+	timer_clear(&feed.poll_timer);
+	db_stop();
+	types_free();
+}

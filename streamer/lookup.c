@@ -1,0 +1,377 @@
+/*
+ * lookup.c
+ *		What must be found out before events can be read: ids, last rows, type names.
+ *
+ * Three kinds of query, each for everything that has gathered, up to a bound:
+ *
+ *	look	the id of a key, and a stream's last row: places a subscriber that
+ *			does not begin at the beginning, finds keys, and after a reconnect
+ *			tells which streams have moved
+ *	keys	which keys do these new ids belong to, when somebody waits for a key
+ *	types	the names of all types, to check filters against
+ *
+ * A subscriber is attached to its stream before the look is sent that places
+ * it, so an event that commits after the look was answered rings for it.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "db.h"
+#include "log.h"
+#include "lookup.h"
+#include "mem.h"
+#include "reader.h"
+#include "types.h"
+
+#define LOOK_BATCH   256 /* streams in one look */
+#define NEW_IDS_MOST 1024
+#define FOREIGN_IDS  4096 /* a power of two */
+
+static struct
+{
+	struct StreamList looks;
+	Stream *looked[LOOK_BATCH]; /* in the look under way; NULL: nobody watches it any more */
+	int look_count;
+
+	struct SubscriberList types; /* whose filter waits for the type names */
+	bool types_wanted;
+
+	/* Ids of keyed streams that nobody was known to watch when their doorbell rang. */
+	int64_t new_ids[NEW_IDS_MOST];
+	int new_count;
+	int64_t foreign[FOREIGN_IDS]; /* those that have been asked about; a cache */
+} lookup;
+
+/* ---- looks ---- */
+
+/* Have a look at the stream's last row, and at its id if need be. */
+void
+lookup_want(Stream *stream)
+{
+	if (stream->look_queued)
+		return;
+	stream->look_queued = true;
+	TAILQ_INSERT_TAIL(&lookup.looks, stream, look_link);
+}
+
+/* Take a stream's id and last row as the database tells them. */
+static void
+lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal)
+{
+	Subscriber *sub;
+
+	if (!stream->resolved && known)
+		hub_resolve(stream, id);
+	if (last < stream->tail)
+	{
+		log_warning("stream %s: its last event is %" PRId64 ", it was %" PRId64 " before",
+					stream->key, last, stream->tail);
+		stream_reset(stream, last);
+	}
+	if (terminal)
+		stream->closed_at = last;
+	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	{
+		if (sub->looking)
+			subscriber_place(sub, last, terminal);
+	}
+	if (last > stream->tail)
+		reader_mark_stale(stream);
+}
+
+static void
+lookup_on_row(const PGresult *row)
+{
+	int place = atoi(PQgetvalue(row, 0, 0)) - 1;
+	Stream *stream = place < lookup.look_count ? lookup.looked[place] : NULL;
+	bool known = !PQgetisnull(row, 0, 1);
+
+	if (stream == NULL)
+		return;
+	lookup_learn(stream, known, known ? strtoll(PQgetvalue(row, 0, 1), NULL, 10) : 0,
+				 PQgetisnull(row, 0, 2) ? 0 : strtoll(PQgetvalue(row, 0, 2), NULL, 10),
+				 !PQgetisnull(row, 0, 3) && *PQgetvalue(row, 0, 3) == 't');
+}
+
+/* After a failure all streams are looked at again, once the connection is back. */
+static void
+lookup_on_end(bool ok)
+{
+	(void) ok;
+	lookup.look_count = 0;
+}
+
+/* Its subscribers that wait to be placed came before this look is sent. */
+static void
+lookup_mark_waiting(Stream *stream)
+{
+	Subscriber *sub;
+
+	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	{
+		sub->looking = !sub->placed;
+	}
+}
+
+/* Look at the streams in the queue. */
+bool
+lookup_send(void)
+{
+	Buf ids;
+	Buf keys;
+	const char *params[2];
+
+	if (TAILQ_EMPTY(&lookup.looks))
+		return false;
+	buf_init(&ids);
+	buf_init(&keys);
+	while (lookup.look_count < LOOK_BATCH && !TAILQ_EMPTY(&lookup.looks))
+	{
+		Stream *stream = TAILQ_FIRST(&lookup.looks);
+		const char *comma = lookup.look_count > 0 ? "," : "{";
+
+		TAILQ_REMOVE(&lookup.looks, stream, look_link);
+		stream->look_queued = false;
+		lookup_mark_waiting(stream);
+		lookup.looked[lookup.look_count++] = stream;
+		if (stream->resolved)
+			buf_format(&ids, "%s%" PRId64, comma, stream->id);
+		else
+			buf_format(&ids, "%sNULL", comma);
+		/* Keys hold neither quotes nor backslashes. */
+		buf_format(&keys, "%s\"%s\"", comma, stream->key);
+	}
+	buf_text(&ids, "}");
+	buf_text(&keys, "}");
+	params[0] = ids.data;
+	params[1] = keys.data;
+	db_send(DB_LOOK, 2, params, lookup_on_row, lookup_on_end);
+	buf_free(&ids);
+	buf_free(&keys);
+	return true;
+}
+
+/* ---- keys of new streams ---- */
+
+static void
+lookup_on_key(const PGresult *row)
+{
+	Stream *stream = hub_find_key(PQgetvalue(row, 0, 1));
+	int64_t id = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
+
+	if (stream == NULL)
+		return;
+	if (!stream->resolved)
+		hub_resolve(stream, id);
+	reader_mark_stale(stream);
+}
+
+static void
+lookup_on_keys_end(bool ok)
+{
+	(void) ok;
+}
+
+/* Ask which keys the new ids belong to. */
+bool
+lookup_send_keys(void)
+{
+	Buf ids;
+	const char *params[1];
+
+	if (lookup.new_count == 0)
+		return false;
+	buf_init(&ids);
+	for (int i = 0; i < lookup.new_count; i++)
+		buf_format(&ids, "%s%" PRId64, i > 0 ? "," : "{", lookup.new_ids[i]);
+	buf_text(&ids, "}");
+	lookup.new_count = 0;
+	params[0] = ids.data;
+	db_send(DB_KEYS, 1, params, lookup_on_key, lookup_on_keys_end);
+	buf_free(&ids);
+	return true;
+}
+
+/* Look all keys up that have no id yet. */
+void
+lookup_want_keys(void)
+{
+	Stream *stream;
+
+	if (hub_unresolved() == 0)
+		return;
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		if (!stream->resolved)
+			lookup_want(stream);
+	}
+}
+
+/*
+ * A doorbell names a keyed stream that is not known.  It is asked about once:
+ * a key that comes to be watched later is looked up then, and by that time the
+ * doorbell's transaction has committed.
+ */
+void
+lookup_new_id(int64_t id)
+{
+	int64_t *foreign = &lookup.foreign[(uint64_t) id % FOREIGN_IDS];
+
+	if (id >= 0 || *foreign == id || hub_unresolved() == 0)
+		return;
+	*foreign = id;
+	if (lookup.new_count < NEW_IDS_MOST)
+		lookup.new_ids[lookup.new_count++] = id;
+	else
+		lookup_want_keys();
+}
+
+/* ---- type names and admission ---- */
+
+static void
+lookup_on_type(const PGresult *row)
+{
+	types_add(PQgetvalue(row, 0, 0));
+}
+
+/* What the request needs to be answered, beyond its filter. */
+static bool
+lookup_admit_position(Subscriber *sub)
+{
+	Stream *stream = sub->stream;
+
+	if (sub->placed || !db_is_up())
+		return true;
+	if (stream->closed_at != 0 && (sub->cursor.now || sub->cursor.seq >= stream->closed_at))
+	{
+		sub->verdict = VERDICT_CLOSED;
+		return true;
+	}
+	lookup_want(stream);
+	return false;
+}
+
+/* The type names have just been read, or could not be. */
+static void
+lookup_continue_admission(Subscriber *sub)
+{
+	sub->bad_type = db_is_up() ? types_unknown(&sub->filter) : NULL;
+	if (sub->bad_type != NULL)
+		subscriber_admit(sub, VERDICT_BAD_TYPE);
+	else if (lookup_admit_position(sub))
+		subscriber_admit(sub, sub->verdict);
+}
+
+/* Go on with the requests that have waited for the names. */
+static void
+lookup_release_filters(void)
+{
+	Subscriber *sub;
+
+	while ((sub = TAILQ_FIRST(&lookup.types)) != NULL)
+	{
+		TAILQ_REMOVE(&lookup.types, sub, queue_link);
+		sub->types_queued = false;
+		if (sub->state == SUBSCRIBER_ADMITTING)
+			lookup_continue_admission(sub);
+	}
+}
+
+static void
+lookup_on_types_end(bool ok)
+{
+	types_end(ok);
+	lookup_release_filters();
+}
+
+/* Read the names of all types. */
+bool
+lookup_send_types(void)
+{
+	if (!lookup.types_wanted)
+		return false;
+	lookup.types_wanted = false;
+	types_begin();
+	db_send(DB_TYPES, 0, NULL, lookup_on_type, lookup_on_types_end);
+	return true;
+}
+
+/* Is the request's answer settled?  If not, subscriber_admit will be called later. */
+bool
+lookup_admit(Subscriber *sub)
+{
+	if (!sub->stream->resolved)
+		lookup_want(sub->stream);
+	if (types_unknown(&sub->filter) != NULL && db_is_up())
+	{
+		/* It may be younger than what was read last. */
+		lookup.types_wanted = true;
+		sub->types_queued = true;
+		TAILQ_INSERT_TAIL(&lookup.types, sub, queue_link);
+		return false;
+	}
+	return lookup_admit_position(sub);
+}
+
+/* ---- the whole ---- */
+
+/* Forget a subscriber that is about to be freed. */
+void
+lookup_forget(Subscriber *sub)
+{
+	if (sub->types_queued)
+		TAILQ_REMOVE(&lookup.types, sub, queue_link);
+}
+
+/* Forget a stream that is about to be freed. */
+void
+lookup_forget_stream(Stream *stream)
+{
+	if (stream->look_queued)
+		TAILQ_REMOVE(&lookup.looks, stream, look_link);
+	for (int i = 0; i < lookup.look_count; i++)
+		if (lookup.looked[i] == stream)
+			lookup.looked[i] = NULL;
+}
+
+/* The connection is back: whatever happened meanwhile shows in each stream's last row. */
+void
+lookup_everything(void)
+{
+	Stream *stream;
+
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		lookup_want(stream);
+	}
+	lookup.types_wanted = true;
+	lookup.new_count = 0;
+	memset(lookup.foreign, 0, sizeof(lookup.foreign));
+}
+
+/* The connection is gone: answer those who wait for an answer; they will be placed later. */
+void
+lookup_give_up(void)
+{
+	Stream *stream;
+	Subscriber *sub;
+
+	lookup_release_filters();
+	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	{
+		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+		{
+			sub->looking = false;
+			if (sub->state == SUBSCRIBER_ADMITTING)
+				subscriber_admit(sub, VERDICT_OPEN);
+		}
+	}
+}
+
+void
+lookup_init(void)
+{
+	TAILQ_INIT(&lookup.looks);
+	TAILQ_INIT(&lookup.types);
+}

@@ -1,0 +1,179 @@
+/*
+ * main.c
+ *		pev-streamer: serve the events of a database as Server-Sent Events.
+ *
+ * One process, one thread, one loop.  A turn: wait; serve what came from the
+ * database, which wakes subscribers; let libmicrohttpd send to those, which
+ * tells who lacks what; send the database the next query.  Nothing needs a
+ * lock, and what a turn gathers goes out together.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "feed.h"
+#include "http.h"
+#include "hub.h"
+#include "log.h"
+#include "loop.h"
+#include "page.h"
+#include "reader.h"
+#include "subscriber.h"
+
+#define EXIT_USAGE 2
+
+/* Of --backlog-bytes, pages of history get one part in so many, windows the rest. */
+#define PAGE_SHARE 4
+
+typedef enum MainState
+{
+	MAIN_SERVING,
+	MAIN_DRAINING,
+	MAIN_DONE
+} MainState;
+
+static MainState state = MAIN_SERVING;
+static const Config *configuration;
+static Watch signal_watch = {.fd = -1};
+static Timer drain_timer;
+
+/* The time for draining is over. */
+static void
+main_on_deadline(void *arg)
+{
+	(void) arg;
+	log_warning("stopping with %zu clients not told to come back", subscriber_count());
+	state = MAIN_DONE;
+}
+
+/* Begin to drain. */
+static void
+main_drain(const char *signal_name)
+{
+	if (state != MAIN_SERVING)
+		return;
+	log_info("draining %zu clients after %s", subscriber_count(), signal_name);
+	state = MAIN_DRAINING;
+	http_drain();
+	timer_set(&drain_timer, configuration->drain_timeout, main_on_deadline, NULL);
+}
+
+static void
+main_on_signal(void *arg, uint32_t events)
+{
+	struct signalfd_siginfo info;
+
+	(void) arg, (void) events;
+	while (read(signal_watch.fd, &info, sizeof(info)) == sizeof(info))
+	{
+		if (info.ssi_signo == SIGHUP)
+			log_info("SIGHUP: there is nothing to reload");
+		else
+			main_drain(info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	}
+}
+
+/* Take signals through the loop. */
+static void
+main_watch_signals(void)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		log_fatal("signalfd: %s", strerror(errno));
+	loop_watch(&signal_watch, fd, EPOLLIN, main_on_signal, NULL);
+}
+
+/* Serve until told to stop. */
+static void
+main_loop(void)
+{
+	while (state == MAIN_SERVING || (state == MAIN_DRAINING && subscriber_count() > 0))
+	{
+		loop_turn(http_patience());
+		http_run();
+		feed_pump();
+	}
+}
+
+/* Run the daemon; the result is the exit code. */
+static int
+main_serve(const Config *config)
+{
+	static const SubscriberHooks hooks = {http_resume, reader_want_tail, reader_want_page,
+										  feed_forget, feed_forget_stream};
+	size_t pages = (size_t) config->backlog_bytes / PAGE_SHARE;
+	int fd;
+
+	configuration = config;
+	log_set_level(config->log_level);
+	loop_init();
+	main_watch_signals();
+	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages);
+	subscriber_init(&hooks, config->heartbeat);
+	page_init(pages);
+	if (!http_start(config))
+		return EXIT_FAILURE;
+	feed_start(config->dsn, config->poll);
+
+	main_loop();
+
+	http_run();
+	http_stop();
+	feed_stop();
+	subscriber_close();
+	hub_close();
+	timer_clear(&drain_timer);
+	fd = signal_watch.fd;
+	loop_unwatch(&signal_watch);
+	close(fd);
+	loop_close();
+	log_info("stopped");
+	return EXIT_SUCCESS;
+}
+
+static const char *
+main_getenv(const char *name)
+{
+	return getenv(name);
+}
+
+int
+main(int argc, char **argv)
+{
+	Config config;
+	char error[CONFIG_ERROR_MAX];
+	int code = EXIT_SUCCESS;
+
+	if (!config_parse(&config, argc, argv, main_getenv, error))
+	{
+		fprintf(stderr, "pev-streamer: %s\n", error);
+		code = EXIT_USAGE;
+	}
+	else if (config.help)
+	{
+		char *help = config_help();
+
+		fputs(help, stdout);
+		free(help);
+	}
+	else if (config.version)
+		puts("pev-streamer " PEV_VERSION);
+	else
+		code = main_serve(&config);
+	config_free(&config);
+	return code;
+}

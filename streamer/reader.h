@@ -1,0 +1,22 @@
+/*
+ * reader.h
+ *		Reads rows after positions: the tails of streams, and pages of history.
+ */
+#ifndef PEV_READER_H
+#define PEV_READER_H
+
+#include <stdbool.h>
+
+#include "subscriber.h"
+
+extern void reader_init(void);
+extern void reader_mark_stale(Stream *stream);
+extern void reader_want_tail(Stream *stream);
+extern void reader_want_page(Subscriber *sub);
+extern void reader_forget(Subscriber *sub);
+extern void reader_forget_stream(Stream *stream);
+
+/* Send the query if there is need for it; only while the connection is idle. */
+extern bool reader_send(void);
+
+#endif

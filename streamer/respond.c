@@ -1,0 +1,114 @@
+/*
+ * respond.c
+ *		Responses that are no streams: problems, small documents, no content.
+ *
+ * Every function queues the response, or returns it for headers of its own.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "log.h"
+#include "mem.h"
+#include "respond.h"
+
+/* Add a header; only memory can be lacking. */
+void
+respond_header(struct MHD_Response *response, const char *name, const char *value)
+{
+	if (MHD_add_response_header(response, name, value) != MHD_YES)
+		log_fatal("cannot add header %s", name);
+}
+
+/* Make a response with a body, which is copied. */
+struct MHD_Response *
+respond_text(const char *type, const char *body)
+{
+	struct MHD_Response *response =
+		MHD_create_response_from_buffer(strlen(body), (void *) (uintptr_t) body,
+										MHD_RESPMEM_MUST_COPY);
+
+	if (response == NULL)
+		log_fatal("cannot make a response");
+	if (type != NULL)
+		respond_header(response, "Content-Type", type);
+	respond_header(response, "X-Content-Type-Options", "nosniff");
+	return response;
+}
+
+/* Queue a response and give it up. */
+enum MHD_Result
+respond_send(struct MHD_Connection *conn, unsigned int status, struct MHD_Response *response)
+{
+	enum MHD_Result result = MHD_queue_response(conn, status, response);
+
+	MHD_destroy_response(response);
+	return result;
+}
+
+/* A problem's body (RFC 9457).  detail is plain text without quotes' need for escaping. */
+static struct MHD_Response *
+respond_problem(unsigned int status, const char *title, const char *detail)
+{
+	struct MHD_Response *response;
+	Buf body;
+
+	buf_init(&body);
+	buf_format(&body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"",
+			   title, status);
+	for (; *detail != '\0'; detail++)
+	{
+		if (*detail == '"' || *detail == '\\')
+			buf_text(&body, "\\");
+		buf_add(&body, detail, 1);
+	}
+	buf_text(&body, "\"}\n");
+	response = respond_text("application/problem+json", body.data);
+	respond_header(response, "Cache-Control", "no-store");
+	buf_free(&body);
+	return response;
+}
+
+enum MHD_Result
+respond_bad(struct MHD_Connection *conn, const char *detail)
+{
+	return respond_send(conn, MHD_HTTP_BAD_REQUEST,
+						respond_problem(MHD_HTTP_BAD_REQUEST, "Bad Request", detail));
+}
+
+enum MHD_Result
+respond_not_found(struct MHD_Connection *conn)
+{
+	static const char detail[] = "There is nothing here. Streams are at /events/ and their key.";
+
+	return respond_send(conn, MHD_HTTP_NOT_FOUND,
+						respond_problem(MHD_HTTP_NOT_FOUND, "Not Found", detail));
+}
+
+enum MHD_Result
+respond_bad_method(struct MHD_Connection *conn, const char *allow)
+{
+	struct MHD_Response *response =
+		respond_problem(MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed",
+						"The Allow header lists the methods that this resource knows.");
+
+	respond_header(response, "Allow", allow);
+	return respond_send(conn, MHD_HTTP_METHOD_NOT_ALLOWED, response);
+}
+
+enum MHD_Result
+respond_options(struct MHD_Connection *conn, const char *allow)
+{
+	struct MHD_Response *response = respond_text(NULL, "");
+
+	respond_header(response, "Allow", allow);
+	return respond_send(conn, MHD_HTTP_NO_CONTENT, response);
+}
+
+enum MHD_Result
+respond_json(struct MHD_Connection *conn, unsigned int status, const char *body)
+{
+	struct MHD_Response *response = respond_text("application/json", body);
+
+	respond_header(response, "Cache-Control", "no-store");
+	return respond_send(conn, status, response);
+}

@@ -1,0 +1,21 @@
+/*
+ * respond.h
+ *		Responses that are no streams: problems, small documents, no content.
+ */
+#ifndef PEV_RESPOND_H
+#define PEV_RESPOND_H
+
+#include <microhttpd.h>
+
+extern void respond_header(struct MHD_Response *response, const char *name, const char *value);
+extern struct MHD_Response *respond_text(const char *type, const char *body);
+extern enum MHD_Result respond_send(struct MHD_Connection *conn, unsigned int status,
+									struct MHD_Response *response);
+extern enum MHD_Result respond_bad(struct MHD_Connection *conn, const char *detail);
+extern enum MHD_Result respond_not_found(struct MHD_Connection *conn);
+extern enum MHD_Result respond_bad_method(struct MHD_Connection *conn, const char *allow);
+extern enum MHD_Result respond_options(struct MHD_Connection *conn, const char *allow);
+extern enum MHD_Result respond_json(struct MHD_Connection *conn, unsigned int status,
+									const char *body);
+
+#endif
