@@ -51,10 +51,15 @@ $(OBJS): $(wildcard extension/*.h) META.json
 $(DATA_built): $(SQL_PARTS) META.json
 	cat $(SQL_PARTS) > $@.tmp && mv $@.tmp $@
 
-all: check-version streamer
+all: check-version
+clean: clean-streamer
+
+# EXTENSION_ONLY=yes leaves the streamer out: for a database server's machine.
+ifndef EXTENSION_ONLY
+all: streamer
 install: install-streamer
 uninstall: uninstall-streamer
-clean: clean-streamer
+endif
 
 install-streamer: streamer
 	$(MAKE) -C streamer install DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'

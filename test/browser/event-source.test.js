@@ -12,11 +12,12 @@ import path from 'node:path';
 import { after, before } from 'node:test';
 import { chromium } from 'playwright-core';
 import { documentedClient, expectedCalls, uiFunctions } from '../e2e/documented-client.js';
-import { executionEvents, newExecution, poll, startStack, test } from '../e2e/harness.js';
+import { executionEvents, newExecution, poll, useStack, test } from '../e2e/harness.js';
 
 const PREFIX = '/api/assistant-architect/events/';
 
-let db, streamer, site, browser, userData;
+const stack = useStack({ streamer: { args: ['--retry', '200ms'] } });
+let site, browser, userData;
 let requests = []; // what the browser asked the streamer for
 
 /** The application's page: the documented code to the letter, and a record of all it does. */
@@ -38,7 +39,7 @@ function serve(req, res) {
   }
   if (!url.pathname.startsWith(PREFIX)) return res.writeHead(404).end();
   requests.push({ path: url.pathname, last: req.headers['last-event-id'] });
-  const upstream = http.get(`${streamer.url}/events/${url.pathname.slice(PREFIX.length)}`, { headers: req.headers, agent: false }, (answer) => {
+  const upstream = http.get(`${stack.streamer.url}/events/${url.pathname.slice(PREFIX.length)}`, { headers: req.headers, agent: false }, (answer) => {
     res.writeHead(answer.statusCode, answer.headers);
     answer.pipe(res);
     answer.on('error', () => res.destroy());
@@ -48,7 +49,6 @@ function serve(req, res) {
 }
 
 before(async () => {
-  ({ db, streamer } = await startStack({ streamer: { args: ['--retry', '200ms'] } }));
   site = http.createServer(serve).listen(0, '127.0.0.1');
   userData = fs.mkdtempSync(path.join(os.tmpdir(), 'pev-browser-'));
   browser = await chromium.launchPersistentContext(userData, {
@@ -81,7 +81,7 @@ async function open(id, events) {
 }
 
 async function emitAll(id, events) {
-  for (const [type, data] of events) await db.emit(id, type, data);
+  for (const [type, data] of events) await stack.db.emit(id, type, data);
 }
 
 test('the documented client in Chromium sees every event once and in order', async () => {
@@ -93,7 +93,7 @@ test('the documented client in Chromium sees every event once and in order', asy
   await emitAll(id, events.slice(4));
   await client.closed();
   assert.deepEqual(await client.calls(), expectedCalls(events));
-  assert.deepEqual(await client.seen(), await db.expected(id));
+  assert.deepEqual(await client.seen(), await stack.db.expected(id));
   assert.equal(requests.length, 1);
   await client.tab.close();
 });
@@ -118,7 +118,7 @@ test('Chromium returns after a broken connection with the last id it saw, and mi
     if (i % 4 === 1) site.closeAllConnections();
   }
   await client.closed();
-  assert.deepEqual(await client.seen(), await db.expected(id));
+  assert.deepEqual(await client.seen(), await stack.db.expected(id));
   assert.deepEqual(await client.calls(), expectedCalls(events));
   assert.deepEqual(requests.map((request) => request.last), [undefined, '2', '6', '10']);
   await client.tab.close();

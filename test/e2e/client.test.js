@@ -2,19 +2,17 @@
 // once and in order, history and live alike, and stops at the end.
 
 import assert from 'node:assert/strict';
-import { before } from 'node:test';
 import { EventSource } from 'eventsource';
 import { documentedClient, expectedCalls, uiFunctions } from './documented-client.js';
-import { executionEvents, newExecution, poll, startStack, test } from './harness.js';
+import { executionEvents, newExecution, poll, useStack, test } from './harness.js';
 
-let db, streamer;
-before(async () => ({ db, streamer } = await startStack()));
+const stack = useStack();
 
 /** Run the documented code, unchanged but for the URL. Returns its EventSource and the calls it makes. */
 function runClient(executionId, types) {
   const calls = [];
   const ui = uiFunctions.map((name) => (...args) => calls.push([name, ...args]));
-  const code = documentedClient.replace('/api/assistant-architect/events/', `${streamer.url}/events/`);
+  const code = documentedClient.replace('/api/assistant-architect/events/', `${stack.streamer.url}/events/`);
   const eventSource = new Function('EventSource', 'executionId', ...uiFunctions, `${code}\nreturn eventSource;`)(
     EventSource, executionId, ...ui);
   // Beside it, every event of every type, to see that nothing came twice.
@@ -24,7 +22,7 @@ function runClient(executionId, types) {
 }
 
 async function emitAll(id, events) {
-  for (const [type, data] of events) await db.emit(id, type, data);
+  for (const [type, data] of events) await stack.db.emit(id, type, data);
 }
 
 test('the documented client follows an execution that begins before and ends after it connects', async () => {
@@ -36,7 +34,7 @@ test('the documented client follows an execution that begins before and ends aft
   await emitAll(id, events.slice(6));
   await poll(() => eventSource.readyState === EventSource.CLOSED, 'the client closing');
   assert.deepEqual(calls, expectedCalls(events));
-  assert.deepEqual(seen, await db.expected(id));
+  assert.deepEqual(seen, await stack.db.expected(id));
   assert.equal(seen.length, events.length);
 });
 
@@ -49,7 +47,7 @@ test('the documented client waits for an execution that does not exist yet', asy
   await emitAll(id, events);
   await poll(() => eventSource.readyState === EventSource.CLOSED, 'the client closing');
   assert.deepEqual(calls, expectedCalls(events));
-  assert.deepEqual(seen, await db.expected(id));
+  assert.deepEqual(seen, await stack.db.expected(id));
 });
 
 test('the documented client shows an error and stops', async () => {
@@ -65,7 +63,7 @@ test('an EventSource that does not close itself is stopped by the server after t
   const id = newExecution();
   const events = executionEvents(1);
   await emitAll(id, events);
-  const eventSource = new EventSource(`${streamer.url}/events/${id}`);
+  const eventSource = new EventSource(`${stack.streamer.url}/events/${id}`);
   const seen = [];
   for (const [type] of events) eventSource.addEventListener(type, (e) => seen.push(e.lastEventId));
   // It reconnects with Last-Event-ID at the end and is answered 204, which ends it.

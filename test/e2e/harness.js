@@ -12,7 +12,7 @@ import fs from 'node:fs';
 import http from 'node:http';
 import path from 'node:path';
 import readline from 'node:readline';
-import { after, test as nodeTest } from 'node:test';
+import { after, before, test as nodeTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 
@@ -200,10 +200,16 @@ export class Streamer {
   }
 }
 
-/** Both, for the length of a test file. */
-export async function startStack({ streamer = {}, ...database } = {}) {
-  const db = await Database.start(database);
-  const stack = { db, streamer: await Streamer.start({ dsn: db.dsn, ...streamer }) };
+/**
+ * Both, for the length of a test file: started before its first test, stopped after
+ * its last. To be called where the file begins; the servers are there in the tests.
+ */
+export function useStack({ streamer = {}, ...database } = {}) {
+  const stack = {};
+  before(async () => {
+    stack.db = await Database.start(database);
+    stack.streamer = await Streamer.start({ dsn: stack.db.dsn, ...streamer });
+  });
   after(() => stopStack(stack));
   return stack;
 }
@@ -215,6 +221,9 @@ export async function stopStack({ db, streamer }) {
     if (running.has(db)) await db.stop();
   }
 }
+
+// After a failed test a connection may be left that would keep this process alive.
+after(() => setTimeout(() => process.exit(), 1_000).unref());
 
 process.on('exit', () => {
   for (const server of running) server.process.kill('SIGKILL');

@@ -2,11 +2,9 @@
 // the rows of its execution, in order.
 
 import assert from 'node:assert/strict';
-import { before } from 'node:test';
-import { SseClient, DEADLINE, startStack, test, wrapper } from './harness.js';
+import { SseClient, DEADLINE, useStack, test, wrapper } from './harness.js';
 
-let db, streamer;
-before(async () => ({ db, streamer } = await startStack()));
+const stack = useStack();
 
 const CLIENTS = 300;
 const EXECUTIONS = 100;
@@ -23,7 +21,7 @@ test(`${CLIENTS} clients on ${EXECUTIONS} executions, ${WRITERS} writers, ${EVEN
   const perExecution = EVENTS / EXECUTIONS;
   const clients = [];
   // Two thirds of the clients are there from the beginning, one third comes in the middle.
-  const connect = (i) => clients.push({ id: first + (i % EXECUTIONS), sse: new SseClient(`${streamer.url}/events/${first + (i % EXECUTIONS)}`) });
+  const connect = (i) => clients.push({ id: first + (i % EXECUTIONS), sse: new SseClient(`${stack.streamer.url}/events/${first + (i % EXECUTIONS)}`) });
   for (let i = 0; i < (CLIENTS * 2) / 3; i++) connect(i);
   await Promise.all(clients.map(({ sse }) => sse.opened));
 
@@ -31,7 +29,7 @@ test(`${CLIENTS} clients on ${EXECUTIONS} executions, ${WRITERS} writers, ${EVEN
   const left = Array(EXECUTIONS).fill(perExecution - 1);
   const open = left.map((_, i) => i);
   let emitted = 0;
-  const pool = db.newPool(WRITERS);
+  const pool = stack.db.newPool(WRITERS);
 
   // Single emits, batches, plain INSERTs and a rollback now and then, on any execution.
   async function writer(seed) {
@@ -65,14 +63,14 @@ test(`${CLIENTS} clients on ${EXECUTIONS} executions, ${WRITERS} writers, ${EVEN
   }
 
   await Promise.all(Array.from({ length: WRITERS }, (_, i) => writer(i + 1)));
-  await Promise.all(left.map((_, i) => db.emit(first + i, 'execution-complete', { totalTokens: 1, duration: 1, success: true })));
+  await Promise.all(left.map((_, i) => stack.db.emit(first + i, 'execution-complete', { totalTokens: 1, duration: 1, success: true })));
   await pool.end();
-  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events WHERE execution_id >= $1', [first]), EVENTS);
+  assert.equal(await stack.db.value('SELECT count(*) FROM assistant_architect_events WHERE execution_id >= $1', [first]), EVENTS);
 
   assert.equal(clients.length, CLIENTS);
   await Promise.all(clients.map(({ sse }) => sse.toEnd(4 * DEADLINE)));
   for (let execution = 0; execution < EXECUTIONS; execution++) {
-    const rows = await db.expected(first + execution);
+    const rows = await stack.db.expected(first + execution);
     assert.equal(rows.length, perExecution);
     for (const { sse } of clients.filter(({ id }) => id === first + execution)) {
       assert.deepEqual(sse.events, rows);

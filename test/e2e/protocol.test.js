@@ -1,18 +1,16 @@
 // The HTTP surface: what each request is answered, header by header and byte by byte.
 
 import assert from 'node:assert/strict';
-import { before } from 'node:test';
-import { SseClient, executionEvents, newExecution, poll, request, startStack, test } from './harness.js';
+import { SseClient, executionEvents, newExecution, poll, request, useStack, test } from './harness.js';
 
-let db, streamer;
-before(async () => ({ db, streamer } = await startStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'] } })));
+const stack = useStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'] } });
 
-const url = (stream, query = '') => `${streamer.url}/events/${stream}${query}`;
+const url = (stream, query = '') => `${stack.streamer.url}/events/${stream}${query}`;
 const progress = (message = 'x', more = {}) => ['progress', { currentStep: 1, totalSteps: 2, percentage: 50, message, ...more }];
 const end = ['execution-complete', { totalTokens: 1, duration: 1, success: true }];
 
 async function emitAll(stream, events) {
-  for (const [type, data] of events) await db.emit(stream, type, data);
+  for (const [type, data] of events) await stack.db.emit(stream, type, data);
 }
 
 /** An execution with events emitted, by default ended. */
@@ -60,7 +58,7 @@ test('a silent stream sends comments', async () => {
 test('every event has id, event and data, in this order, each on a line', async () => {
   const id = await execution();
   const client = await (await SseClient.open(url(id))).toEnd();
-  const frames = (await db.expected(id)).map((row) => `id: ${row.id}\nevent: ${row.event}\ndata: ${row.data}\n\n`);
+  const frames = (await stack.db.expected(id)).map((row) => `id: ${row.id}\nevent: ${row.event}\ndata: ${row.data}\n\n`);
   assert.ok(client.raw.endsWith(frames.join('')), client.raw);
 });
 
@@ -71,10 +69,10 @@ test('data is event_data, byte for byte as PostgreSQL prints it', async () => {
     '\u0001\u001f\u007f\u0085\u2028\u2029', 'data: not a field\n\nid: 99\nevent: trick', ': not a comment', '</script><!--', '',
   ];
   await emitAll(id, awkward.map((text) => progress(text, { extra: { text, nested: [1.50, 1e3, null, true, text] } })));
-  await db.query(`SELECT pev_emit($1::bigint, 'progress', '{"percentage": 12.340, "currentStep": 1, "totalSteps": 2, "message": "m", "big": 12345678901234567890.1234567890}')`, [id]);
+  await stack.db.query(`SELECT pev_emit($1::bigint, 'progress', '{"percentage": 12.340, "currentStep": 1, "totalSteps": 2, "message": "m", "big": 12345678901234567890.1234567890}')`, [id]);
   await emitAll(id, [end]);
   const client = await (await SseClient.open(url(id))).toEnd();
-  const rows = await db.expected(id);
+  const rows = await stack.db.expected(id);
   assert.equal(rows.length, awkward.length + 2);
   assert.deepEqual(client.events, rows);
   assert.ok(rows.at(-2).data.includes('12.340'));
@@ -89,19 +87,19 @@ test('events that come while the client listens are the same bytes as history', 
   const history = await (await SseClient.open(url(id))).toEnd();
   const frames = (client) => client.raw.slice(client.raw.indexOf('id: 1\n')).replace(/^:.*\n\n?/gm, '');
   assert.equal(frames(live), frames(history));
-  assert.deepEqual(live.events, await db.expected(id));
+  assert.deepEqual(live.events, await stack.db.expected(id));
 });
 
 test('a large event arrives whole', async () => {
   const id = newExecution();
   await emitAll(id, [progress('é'.repeat(15_000)), end]);
   const client = await (await SseClient.open(url(id))).toEnd();
-  assert.deepEqual(client.events, await db.expected(id));
+  assert.deepEqual(client.events, await stack.db.expected(id));
 });
 
 test('Last-Event-ID, lastEventId and after: what comes after them', async () => {
   const id = await execution();
-  const rows = await db.expected(id, 3);
+  const rows = await stack.db.expected(id, 3);
   for (const [query, headers] of [['', { 'Last-Event-ID': '3' }], ['?lastEventId=3', {}], ['?after=3', {}]]) {
     const client = await (await SseClient.open(url(id, query), { headers })).toEnd();
     assert.deepEqual(client.events, rows, `${query} ${JSON.stringify(headers)}`);
@@ -112,7 +110,7 @@ test('the header wins over the query', async () => {
   const id = await execution();
   for (const query of ['?after=1', '?lastEventId=1', '?after=now']) {
     const client = await (await SseClient.open(url(id, query), { headers: { 'Last-Event-ID': '4' } })).toEnd();
-    assert.deepEqual(client.events, await db.expected(id, 4), query);
+    assert.deepEqual(client.events, await stack.db.expected(id, 4), query);
   }
 });
 
@@ -120,7 +118,7 @@ test('after=0 and no position at all: everything', async () => {
   const id = await execution();
   for (const query of ['', '?after=0', '?lastEventId=0']) {
     const client = await (await SseClient.open(url(id, query))).toEnd();
-    assert.deepEqual(client.events, await db.expected(id), query);
+    assert.deepEqual(client.events, await stack.db.expected(id), query);
   }
 });
 
@@ -131,7 +129,7 @@ test('after=now: only what comes from now on', async () => {
   // Emitted once the response has begun, so it must arrive; those before must not.
   await emitAll(id, [progress('three'), end]);
   await client.toEnd();
-  assert.deepEqual(client.events, await db.expected(id, 2));
+  assert.deepEqual(client.events, await stack.db.expected(id, 2));
 });
 
 test('types=a,b: only these, with their own ids', async () => {
@@ -140,7 +138,7 @@ test('types=a,b: only these, with their own ids', async () => {
   await emitAll(id, executionEvents(3));
   await live.toEnd();
   const history = await (await SseClient.open(url(id, '?types=prompt-start,execution-complete'))).toEnd();
-  const rows = (await db.expected(id)).filter((row) => ['prompt-start', 'execution-complete'].includes(row.event));
+  const rows = (await stack.db.expected(id)).filter((row) => ['prompt-start', 'execution-complete'].includes(row.event));
   assert.equal(rows.length, 4);
   assert.deepEqual(history.events, rows);
   assert.deepEqual(live.events, rows);
@@ -150,7 +148,7 @@ test('types that leave out the terminal event: the response ends all the same, a
   const id = await execution();
   const client = await (await SseClient.open(url(id, '?types=prompt-start'))).toEnd();
   assert.deepEqual(client.events.map((e) => e.event), ['prompt-start']);
-  const n = (await db.expected(id)).length;
+  const n = (await stack.db.expected(id)).length;
   assert.equal((await request(url(id, '?types=prompt-start'), { headers: { 'Last-Event-ID': String(n) } })).status, 204);
 });
 
@@ -168,7 +166,7 @@ test('a recoverable error does not end a stream, another does', async () => {
   const client = await SseClient.open(url(id));
   await emitAll(id, [['execution-error', { error: 'again', recoverable: true }], progress(), ['execution-error', { error: 'over', recoverable: false }]]);
   await client.toEnd();
-  assert.deepEqual(client.events, await db.expected(id));
+  assert.deepEqual(client.events, await stack.db.expected(id));
   assert.equal(client.events.length, 3);
 });
 
@@ -177,7 +175,7 @@ test('a stream by number, by UUID and by key', async () => {
   await emitAll(uuid, [progress(), end]);
   for (const spelling of [uuid, uuid.toLowerCase(), uuid.toUpperCase()]) {
     const client = await (await SseClient.open(url(spelling))).toEnd();
-    assert.deepEqual(client.events, await db.expected(uuid), spelling);
+    assert.deepEqual(client.events, await stack.db.expected(uuid), spelling);
     assert.equal(client.events.length, 2);
   }
   for (const key of ['run_1', '_a.b@c+d~e=f-g', 'übersicht-9']) {
@@ -185,7 +183,7 @@ test('a stream by number, by UUID and by key', async () => {
     const encoded = encodeURIComponent(key);
     for (const spelling of [encoded, encoded.replace(/%[0-9A-F]{2}/g, (x) => x.toLowerCase()), encoded.replaceAll('%2B', '+')]) {
       const client = await (await SseClient.open(url(spelling))).toEnd();
-      assert.deepEqual(client.events, await db.expected(key), spelling);
+      assert.deepEqual(client.events, await stack.db.expected(key), spelling);
       assert.equal(client.events.length, 2);
     }
   }
@@ -198,12 +196,12 @@ test('a stream by number, by UUID and by key', async () => {
 test('clients may wait for a key that no event has used yet', async () => {
   for (const key of ['waited-for', 'channel:c_7', '0b51c5a6-0000-4000-8000-000000000001']) {
     const clients = await Promise.all([1, 2, 3].map(() => SseClient.open(url(key))));
-    await db.emit(key, ...(key.startsWith('channel:')
-      ? ['chat', { id: 'm1', channel_id: 'c_7', user_id: 'u_1', content: 'hi', created_at: '2025-10-17T00:00:00Z' }]
+    await stack.db.emit(key, ...(key.startsWith('channel:')
+      ? ['chat', { result: { id: 'm_1', content: 'hi', userId: 'u_1', userName: 'Ada', timestamp: '2025-10-17T00:00:00Z' } }]
       : progress()));
     for (const client of clients) {
       await client.received(1);
-      assert.deepEqual(client.events, await db.expected(key), key);
+      assert.deepEqual(client.events, await stack.db.expected(key), key);
       client.close();
     }
   }
@@ -213,44 +211,38 @@ test('an event that is not stored reaches those who listen, without an id', asyn
   const key = 'channel:typing';
   const clients = await Promise.all([1, 2].map(() => SseClient.open(url(key))));
   const elsewhere = await SseClient.open(url('channel:elsewhere'));
-  const data = await db.value(`SELECT schema -> 'required' FROM pev_event_type WHERE name = 'typing'`);
-  const event = Object.fromEntries((data ?? []).map((name) => [name, name === 'is_typing' ? true : 'u_1']));
-  const rows = await db.value('SELECT count(*) FROM assistant_architect_events');
-  assert.equal(await db.emit(key, 'typing', event), null);
+  const rows = await stack.db.value('SELECT count(*) FROM assistant_architect_events');
+  assert.equal(await stack.db.emit(key, 'typing', { userId: 'u_1', isTyping: true }), null);
   for (const client of clients) {
     await client.received(1);
     assert.equal(client.events[0].event, 'typing');
     assert.equal(client.events[0].id, undefined);
-    JSON.parse(client.events[0].data);
+    const data = JSON.parse(client.events[0].data);
+    assert.deepEqual([data.type, data.userId, data.isTyping], ['typing', 'u_1', true]);
     client.close();
   }
-  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), rows);
+  assert.equal(await stack.db.value('SELECT count(*) FROM assistant_architect_events'), rows);
   assert.deepEqual(elsewhere.events, []);
   elsewhere.close();
 });
 
 test('a global event reaches every client, whatever it watches', async () => {
   const clients = await Promise.all([newExecution(), 'nobody-yet', 'user:u_9'].map((stream) => SseClient.open(url(stream))));
-  const sample = await db.value(`SELECT name FROM pev_event_type WHERE global AND NOT durable`);
-  assert.equal(sample, 'log_entry');
-  assert.equal(await emitGlobal(), null);
+  const entry = { level: 'info', event: 'started', message: 'engine started', fields: { pid: 1 } };
+  assert.equal(await stack.db.emit('session:s_1', 'log_entry', { log_entry: entry }), null);
   for (const client of clients) {
     await client.received(1);
     assert.equal(client.events[0].event, 'log_entry');
     assert.equal(client.events[0].id, undefined);
+    assert.deepEqual(JSON.parse(client.events[0].data).log_entry, entry);
     client.close();
   }
 });
 
-/** Emit one log_entry with as much data as its schema asks for. */
-async function emitGlobal() {
-  return db.emit('session:s_1', 'log_entry', { log_entry: { timestamp: '2025-10-17T00:00:00Z', level: 'info', event: 'note', data: {} } });
-}
-
 test('rows that are no longer there are told as a gap', async () => {
   const id = await execution(executionEvents(2));
-  const rows = await db.expected(id);
-  await db.query('DELETE FROM assistant_architect_events WHERE execution_id = $1 AND seq <= 5', [id]);
+  const rows = await stack.db.expected(id);
+  await stack.db.query('DELETE FROM assistant_architect_events WHERE execution_id = $1 AND seq <= 5', [id]);
   for (const [from, headers] of [[1, {}], [3, { 'Last-Event-ID': '2' }]]) {
     const client = await (await SseClient.open(url(id), { headers })).toEnd();
     const [gap, ...others] = client.events;
@@ -266,17 +258,17 @@ test('rows that are no longer there are told as a gap', async () => {
 test('HEAD: the head that GET has, and no body', async () => {
   const id = await execution();
   for (const path of [`/events/${id}`, `/events/${newExecution()}`]) {
-    const { status, headers, body } = await request(streamer.url + path, { method: 'HEAD' });
+    const { status, headers, body } = await request(stack.streamer.url + path, { method: 'HEAD' });
     assert.equal(status, 200, path);
     assert.match(headers['content-type'], /^text\/event-stream\b/);
     assert.equal(body, '');
   }
-  assert.equal((await request(`${streamer.url}/healthz`, { method: 'HEAD' })).status, 200);
+  assert.equal((await request(`${stack.streamer.url}/healthz`, { method: 'HEAD' })).status, 200);
 });
 
 test('OPTIONS says what is allowed', async () => {
   for (const path of ['/events/1', '/healthz', '/readyz']) {
-    const { status, headers } = await request(streamer.url + path, { method: 'OPTIONS' });
+    const { status, headers } = await request(stack.streamer.url + path, { method: 'OPTIONS' });
     assert.ok(status === 200 || status === 204, `${path}: ${status}`);
     for (const method of ['GET', 'HEAD', 'OPTIONS']) assert.ok(headers.allow.split(/, */).includes(method), `${path}: ${headers.allow}`);
   }
@@ -285,7 +277,7 @@ test('OPTIONS says what is allowed', async () => {
 test('other methods are answered 405 with what is allowed', async () => {
   for (const path of ['/events/1', '/healthz']) {
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH']) {
-      const { status, headers } = await request(streamer.url + path, { method });
+      const { status, headers } = await request(stack.streamer.url + path, { method });
       assert.equal(status, 405, `${method} ${path}`);
       assert.match(headers.allow, /\bGET\b/);
     }
@@ -294,7 +286,7 @@ test('other methods are answered 405 with what is allowed', async () => {
 
 test('other paths are answered 404', async () => {
   for (const path of ['/', '/nothing', '/events', '/events/', '/events/1/2', '/event/1', '/healthz/x']) {
-    const { status, headers } = await request(streamer.url + path);
+    const { status, headers } = await request(stack.streamer.url + path);
     assert.equal(status, 404, path);
     assert.match(headers['content-type'], /^application\/problem\+json\b/, path);
   }
@@ -307,7 +299,7 @@ test('what makes no sense is answered 400, as problem+json', async () => {
     '/events/1?after=99999999999999999999', '/events/1?types=', '/events/1?types=no%20such', '/events/%ff%fe',
   ];
   for (const path of bad) {
-    const { status, headers, body } = await request(streamer.url + path);
+    const { status, headers, body } = await request(stack.streamer.url + path);
     assert.equal(status, 400, `${path}: ${status} ${body}`);
     assert.match(headers['content-type'], /^application\/problem\+json\b/, path);
     const problem = JSON.parse(body);
@@ -317,16 +309,16 @@ test('what makes no sense is answered 400, as problem+json', async () => {
 });
 
 test('/healthz and /readyz', async () => {
-  assert.equal((await request(`${streamer.url}/healthz`)).status, 200);
-  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'readiness');
+  assert.equal((await request(`${stack.streamer.url}/healthz`)).status, 200);
+  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'readiness');
 });
 
 test('many events of history arrive in order', async () => {
   const id = newExecution();
-  await db.query(`SELECT pev_emit_batch($1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data',
+  await stack.db.query(`SELECT pev_emit_batch($1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data',
       jsonb_build_object('currentStep', i, 'totalSteps', 2, 'percentage', 1, 'message', repeat('m', i % 300)))) FROM generate_series(1, 5000) i))`, [id]);
   await emitAll(id, [end]);
   const client = await (await SseClient.open(url(id))).toEnd();
-  assert.deepEqual(client.events, await db.expected(id));
+  assert.deepEqual(client.events, await stack.db.expected(id));
   assert.equal(client.events.length, 5001);
 });

@@ -2,19 +2,17 @@
 // receives exactly k+1 … n, while two writers keep emitting.
 
 import assert from 'node:assert/strict';
-import { before } from 'node:test';
 import { EventEmitter } from 'node:events';
-import { SseClient, newExecution, poll, request, startStack, test, within } from './harness.js';
+import { SseClient, newExecution, poll, request, useStack, test, within } from './harness.js';
 
-let db, streamer;
-before(async () => ({ db, streamer } = await startStack()));
+const stack = useStack();
 
 const N = 60;
 const AHEAD = 10; // how far the writers may be ahead of the clients that have returned
 
 test(`leaving after event k of ${N} and returning, for every k, while two writers emit`, async () => {
   const id = newExecution();
-  const url = `${streamer.url}/events/${id}`;
+  const url = `${stack.streamer.url}/events/${id}`;
   const returned = new Set();
   const progress = new EventEmitter().setMaxListeners(0);
 
@@ -46,15 +44,15 @@ test(`leaving after event k of ${N} and returning, for every k, while two writer
         progress.on('returned', look);
         look();
       }), `the return of client ${j - AHEAD}`);
-      await db.emit(id, 'progress', { currentStep: j, totalSteps: N, percentage: 50, message: `step ${j}` });
+      await stack.db.emit(id, 'progress', { currentStep: j, totalSteps: N, percentage: 50, message: `step ${j}` });
     }
   }
 
   const clients = Array.from({ length: N }, (_, k) => leaveAfter(k));
   await Promise.all([writer(), writer()]);
-  await db.emit(id, 'execution-complete', { totalTokens: 1, duration: 1, success: true });
+  await stack.db.emit(id, 'execution-complete', { totalTokens: 1, duration: 1, success: true });
   const all = await Promise.all(clients);
-  const rows = await db.expected(id);
+  const rows = await stack.db.expected(id);
   assert.deepEqual(rows.map((row) => row.id), Array.from({ length: N }, (_, i) => String(i + 1)));
   all.forEach((events, k) => assert.deepEqual(events, rows, `the client that left after event ${k}`));
 
@@ -64,10 +62,10 @@ test(`leaving after event k of ${N} and returning, for every k, while two writer
 
 test('a position beyond the end of a stream waits for what comes after it', async () => {
   const id = newExecution();
-  for (let i = 0; i < 3; i++) await db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
-  const client = await SseClient.open(`${streamer.url}/events/${id}`, { headers: { 'Last-Event-ID': '5' } });
-  const other = await SseClient.open(`${streamer.url}/events/${id}?after=3`);
-  for (let i = 4; i <= 6; i++) await db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
+  for (let i = 0; i < 3; i++) await stack.db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
+  const client = await SseClient.open(`${stack.streamer.url}/events/${id}`, { headers: { 'Last-Event-ID': '5' } });
+  const other = await SseClient.open(`${stack.streamer.url}/events/${id}?after=3`);
+  for (let i = 4; i <= 6; i++) await stack.db.emit(id, 'execution-start', { totalPrompts: 1, toolName: 't' });
   await other.received(3);
   await client.received(1);
   await poll(() => client.events.length >= 1, 'event 6');
