@@ -132,7 +132,7 @@ test('Chromium stops when the server says that a stream is over', async () => {
   requests = [];
   const tab = await browser.newPage();
   await tab.goto(`http://127.0.0.1:${site.address().port}/?id=${newExecution()}&types=x`);
-  await tab.evaluate(`const other = new EventSource('${PREFIX}${id}')`);
+  await tab.evaluate(`void (window.other = new EventSource('${PREFIX}${id}'))`);
   await poll(() => tab.evaluate('other.readyState === EventSource.CLOSED'), 'the server stopping the client');
   assert.deepEqual(requests.filter(({ path }) => path === `${PREFIX}${id}`).map(({ last }) => last), [undefined, String(events.length)]);
   await tab.close();

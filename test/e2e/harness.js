@@ -290,8 +290,10 @@ export class SseClient extends EventEmitter {
       else if (name === 'id' || name === 'event') fields[name] = value;
       else if (line !== '') this.fault = new Error(`not a line of an event stream: ${JSON.stringify(line)}`);
     }
-    if (Object.keys(fields).length > 0) this.events.push(fields);
     if (fields.id) this.lastId = fields.id;
+    // An id alone moves the position and is no event: EventSource sees none either.
+    if (fields.data !== undefined) this.events.push(fields);
+    else if (fields.event !== undefined) this.fault = new Error(`an event without data: ${JSON.stringify(text)}`);
   }
 
   finish(how, error) {

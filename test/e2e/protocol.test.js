@@ -7,6 +7,7 @@ const stack = useStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'
 
 const url = (stream, query = '') => `${stack.streamer.url}/events/${stream}${query}`;
 const progress = (message = 'x', more = {}) => ['progress', { currentStep: 1, totalSteps: 2, percentage: 50, message, ...more }];
+const chat = ['chat', { result: { id: 'm_1', content: 'hi', userId: 'u_1', userName: 'Ada', timestamp: '2025-10-17T00:00:00Z' } }];
 const end = ['execution-complete', { totalTokens: 1, duration: 1, success: true }];
 
 async function emitAll(stream, events) {
@@ -148,8 +149,8 @@ test('types that leave out the terminal event: the response ends all the same, a
   const id = await execution();
   const client = await (await SseClient.open(url(id, '?types=prompt-start'))).toEnd();
   assert.deepEqual(client.events.map((e) => e.event), ['prompt-start']);
-  const n = (await stack.db.expected(id)).length;
-  assert.equal((await request(url(id, '?types=prompt-start'), { headers: { 'Last-Event-ID': String(n) } })).status, 204);
+  assert.equal(client.lastId, String((await stack.db.expected(id)).length), 'the client is moved to the end');
+  assert.equal((await request(url(id, '?types=prompt-start'), { headers: { 'Last-Event-ID': client.lastId } })).status, 204);
 });
 
 test('the response ends after the terminal event; returning from there is answered 204', async () => {
@@ -196,9 +197,7 @@ test('a stream by number, by UUID and by key', async () => {
 test('clients may wait for a key that no event has used yet', async () => {
   for (const key of ['waited-for', 'channel:c_7', '0b51c5a6-0000-4000-8000-000000000001']) {
     const clients = await Promise.all([1, 2, 3].map(() => SseClient.open(url(key))));
-    await stack.db.emit(key, ...(key.startsWith('channel:')
-      ? ['chat', { result: { id: 'm_1', content: 'hi', userId: 'u_1', userName: 'Ada', timestamp: '2025-10-17T00:00:00Z' } }]
-      : progress()));
+    await stack.db.emit(key, ...(key.startsWith('channel:') ? chat : progress()));
     for (const client of clients) {
       await client.received(1);
       assert.deepEqual(client.events, await stack.db.expected(key), key);
@@ -207,14 +206,15 @@ test('clients may wait for a key that no event has used yet', async () => {
   }
 });
 
-test('an event that is not stored reaches those who listen, without an id', async () => {
-  const key = 'channel:typing';
-  const clients = await Promise.all([1, 2].map(() => SseClient.open(url(key))));
+/** Two clients of a stream receive a typing event, which is not stored; those of another do not. */
+async function showTyping(key) {
+  const clients = await Promise.all([1, 2].map(() => SseClient.open(url(key, '?after=now'))));
   const elsewhere = await SseClient.open(url('channel:elsewhere'));
+  await Promise.all(clients.map((client) => client.until(() => client.retries.length > 0, 'the stream')));
   const rows = await stack.db.value('SELECT count(*) FROM assistant_architect_events');
   assert.equal(await stack.db.emit(key, 'typing', { userId: 'u_1', isTyping: true }), null);
   for (const client of clients) {
-    await client.received(1);
+    await client.received(1, 5_000);
     assert.equal(client.events[0].event, 'typing');
     assert.equal(client.events[0].id, undefined);
     const data = JSON.parse(client.events[0].data);
@@ -224,7 +224,14 @@ test('an event that is not stored reaches those who listen, without an id', asyn
   assert.equal(await stack.db.value('SELECT count(*) FROM assistant_architect_events'), rows);
   assert.deepEqual(elsewhere.events, []);
   elsewhere.close();
+}
+
+test('an event that is not stored reaches those who listen, without an id', async () => {
+  await stack.db.emit('channel:typing', ...chat);
+  await showTyping('channel:typing');
 });
+
+test('an event that is not stored reaches those who wait for a stream that has none', () => showTyping('channel:silent'));
 
 test('a global event reaches every client, whatever it watches', async () => {
   const clients = await Promise.all([newExecution(), 'nobody-yet', 'user:u_9'].map((stream) => SseClient.open(url(stream))));
