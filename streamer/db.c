@@ -72,14 +72,15 @@ static const char *const db_statement_text[DB_STATEMENTS] = {
 				"  ORDER BY a.seq LIMIT w.most) e"
 				" ORDER BY w.ord, e.seq",
 	[DB_KEYS] = "SELECT p.id, p.key FROM @schema@.pev_stream p WHERE p.id = ANY ($1::bigint[])",
+	[DB_REST] = "SELECT EXISTS (SELECT FROM @schema@.assistant_architect_events a"
+				" WHERE a.execution_id = $1::bigint AND a.seq > $2::bigint"
+				" AND a.event_type::text = ANY ($3::text[]))",
 	[DB_TYPES] = "SELECT t.name FROM @schema@.pev_event_type t",
 };
 
 static const char *const db_statement_name[DB_STATEMENTS] = {
-	[DB_LOOK] = "pev_look",
-	[DB_READ] = "pev_read",
-	[DB_KEYS] = "pev_keys",
-	[DB_TYPES] = "pev_types",
+	[DB_LOOK] = "pev_look", [DB_READ] = "pev_read",   [DB_KEYS] = "pev_keys",
+	[DB_REST] = "pev_rest", [DB_TYPES] = "pev_types",
 };
 
 /*

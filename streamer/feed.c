@@ -18,6 +18,7 @@
 #include "log.h"
 #include "lookup.h"
 #include "loop.h"
+#include "newid.h"
 #include "reader.h"
 #include "types.h"
 
@@ -61,25 +62,13 @@ feed_on_doorbell(const char *payload)
 		}
 		stream = hub_find(id);
 		if (stream == NULL)
-			lookup_new_id(id);
+			newid_ask(id);
 		else if (seq > stream->tail)
 			reader_mark_stale(stream);
 	}
 }
 
-/* Send a frame that is not stored to everybody who watches the stream. */
-static void
-stream_send_live(Stream *stream, Frame *frame)
-{
-	Subscriber *sub;
-
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-	{
-		subscriber_send_live(sub, frame);
-	}
-}
-
-/* Likewise to everybody. */
+/* Send a frame that is not stored to everybody. */
 static void
 feed_send_everywhere(Frame *frame)
 {
@@ -104,13 +93,13 @@ feed_on_live(const char *payload)
 		return;
 	}
 	stream = event.global ? NULL : hub_find(event.stream);
-	if (stream == NULL && !event.global)
-		return;
 	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
 	if (event.global)
 		feed_send_everywhere(frame);
-	else
+	else if (stream != NULL)
 		stream_send_live(stream, frame);
+	else
+		newid_hold(event.stream, frame);
 	frame_unref(frame);
 }
 
@@ -170,6 +159,7 @@ static void
 feed_on_lost(void)
 {
 	feed_comment("the database is not available; events will follow when it is back");
+	newid_reset();
 	lookup_give_up();
 }
 
@@ -177,8 +167,8 @@ feed_on_lost(void)
 void
 feed_pump(void)
 {
-	static bool (*const kinds[])(void) = {reader_send, lookup_send, lookup_send_keys,
-										  lookup_send_types};
+	static bool (*const kinds[])(void) = {reader_send, lookup_send, newid_send, lookup_send_types,
+										  lookup_send_rest};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
 	for (size_t i = 0; i < count && db_is_idle(); i++)
@@ -211,6 +201,7 @@ feed_start(const char *dsn, int64_t poll)
 	static const DbHooks hooks = {feed_on_ready, feed_on_lost, feed_on_notify};
 
 	lookup_init();
+	newid_init();
 	reader_init();
 	feed.poll = poll;
 	timer_set(&feed.poll_timer, poll, feed_on_poll, NULL);
@@ -223,5 +214,6 @@ feed_stop(void)
 {
 	timer_clear(&feed.poll_timer);
 	db_stop();
+	newid_reset();
 	types_free();
 }

@@ -212,7 +212,10 @@ request_open_stream(Request *req)
 	if (response == NULL)
 		log_fatal("cannot make a response");
 	response_stream_headers(response);
-	if (!req->head)
+	/* libmicrohttpd ends even an empty chunked body with a chunk, HEAD or not. */
+	if (req->head)
+		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+	else
 		subscriber_open(req->sub,
 						frame_retry((unsigned int) retry,
 									db_is_up() ? "pev"

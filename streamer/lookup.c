@@ -2,20 +2,20 @@
  * lookup.c
  *		What must be found out before events can be read: ids, last rows, type names.
  *
- * Three kinds of query, each for everything that has gathered, up to a bound:
+ * Three kinds of query:
  *
  *	look	the id of a key, and a stream's last row: places a subscriber that
  *			does not begin at the beginning, finds keys, and after a reconnect
  *			tells which streams have moved
- *	keys	which keys do these new ids belong to, when somebody waits for a key
  *	types	the names of all types, to check filters against
+ *	rest	whether an ended stream still has something for a filter
  *
  * A subscriber is attached to its stream before the look is sent that places
  * it, so an event that commits after the look was answered rings for it.
  */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "db.h"
 #include "log.h"
@@ -24,9 +24,7 @@
 #include "reader.h"
 #include "types.h"
 
-#define LOOK_BATCH   256 /* streams in one look */
-#define NEW_IDS_MOST 1024
-#define FOREIGN_IDS  4096 /* a power of two */
+#define LOOK_BATCH 256 /* streams in one look */
 
 static struct
 {
@@ -37,11 +35,32 @@ static struct
 	struct SubscriberList types; /* whose filter waits for the type names */
 	bool types_wanted;
 
-	/* Ids of keyed streams that nobody was known to watch when their doorbell rang. */
-	int64_t new_ids[NEW_IDS_MOST];
-	int new_count;
-	int64_t foreign[FOREIGN_IDS]; /* those that have been asked about; a cache */
+	struct SubscriberList rests; /* whose filter may let nothing pass any more */
+	Subscriber *resting;         /* for which that is being found out; NULL if it has left */
+	bool rest_found;
+
 } lookup;
+
+/* Let a request wait for its answer in a queue. */
+static void
+lookup_enqueue(struct SubscriberList *queue, Subscriber *sub)
+{
+	TAILQ_INSERT_TAIL(queue, sub, queue_link);
+	sub->waiting = queue;
+}
+
+/* Take the first request from a queue; NULL if it is empty. */
+static Subscriber *
+lookup_dequeue(struct SubscriberList *queue)
+{
+	Subscriber *sub = TAILQ_FIRST(queue);
+
+	if (sub == NULL)
+		return NULL;
+	TAILQ_REMOVE(queue, sub, queue_link);
+	sub->waiting = NULL;
+	return sub;
+}
 
 /* ---- looks ---- */
 
@@ -53,6 +72,26 @@ lookup_want(Stream *stream)
 		return;
 	stream->look_queued = true;
 	TAILQ_INSERT_TAIL(&lookup.looks, stream, look_link);
+}
+
+/*
+ * Place a subscriber, and settle its answer if that is still open.  In a stream
+ * that has ended, a filter may let nothing of the rest pass.
+ */
+static void
+lookup_settle(Subscriber *sub, int64_t last, bool terminal)
+{
+	bool admitting = sub->state == SUBSCRIBER_ADMITTING;
+
+	subscriber_place(sub, last);
+	if (!admitting && terminal && sub->pos >= last)
+		subscriber_end(sub, NULL);
+	else if (admitting && terminal && sub->pos >= last)
+		subscriber_admit(sub, VERDICT_CLOSED);
+	else if (admitting && terminal && sub->filter.count > 0)
+		lookup_enqueue(&lookup.rests, sub);
+	else if (admitting)
+		subscriber_admit(sub, VERDICT_OPEN);
 }
 
 /* Take a stream's id and last row as the database tells them. */
@@ -74,7 +113,7 @@ lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal
 	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
 	{
 		if (sub->looking)
-			subscriber_place(sub, last, terminal);
+			lookup_settle(sub, last, terminal);
 	}
 	if (last > stream->tail)
 		reader_mark_stale(stream);
@@ -152,47 +191,6 @@ lookup_send(void)
 	return true;
 }
 
-/* ---- keys of new streams ---- */
-
-static void
-lookup_on_key(const PGresult *row)
-{
-	Stream *stream = hub_find_key(PQgetvalue(row, 0, 1));
-	int64_t id = strtoll(PQgetvalue(row, 0, 0), NULL, 10);
-
-	if (stream == NULL)
-		return;
-	if (!stream->resolved)
-		hub_resolve(stream, id);
-	reader_mark_stale(stream);
-}
-
-static void
-lookup_on_keys_end(bool ok)
-{
-	(void) ok;
-}
-
-/* Ask which keys the new ids belong to. */
-bool
-lookup_send_keys(void)
-{
-	Buf ids;
-	const char *params[1];
-
-	if (lookup.new_count == 0)
-		return false;
-	buf_init(&ids);
-	for (int i = 0; i < lookup.new_count; i++)
-		buf_format(&ids, "%s%" PRId64, i > 0 ? "," : "{", lookup.new_ids[i]);
-	buf_text(&ids, "}");
-	lookup.new_count = 0;
-	params[0] = ids.data;
-	db_send(DB_KEYS, 1, params, lookup_on_key, lookup_on_keys_end);
-	buf_free(&ids);
-	return true;
-}
-
 /* Look all keys up that have no id yet. */
 void
 lookup_want_keys(void)
@@ -208,23 +206,49 @@ lookup_want_keys(void)
 	}
 }
 
-/*
- * A doorbell names a keyed stream that is not known.  It is asked about once:
- * a key that comes to be watched later is looked up then, and by that time the
- * doorbell's transaction has committed.
- */
-void
-lookup_new_id(int64_t id)
-{
-	int64_t *foreign = &lookup.foreign[(uint64_t) id % FOREIGN_IDS];
+/* ---- filters that may let nothing pass any more ---- */
 
-	if (id >= 0 || *foreign == id || hub_unresolved() == 0)
-		return;
-	*foreign = id;
-	if (lookup.new_count < NEW_IDS_MOST)
-		lookup.new_ids[lookup.new_count++] = id;
-	else
-		lookup_want_keys();
+static void
+lookup_on_rest(const PGresult *row)
+{
+	lookup.rest_found = *PQgetvalue(row, 0, 0) == 't';
+}
+
+static void
+lookup_on_rest_end(bool ok)
+{
+	Subscriber *sub = lookup.resting;
+
+	lookup.resting = NULL;
+	if (sub != NULL && sub->state == SUBSCRIBER_ADMITTING)
+		subscriber_admit(sub, ok && !lookup.rest_found ? VERDICT_CLOSED : VERDICT_OPEN);
+}
+
+/* Ask whether the rest of an ended stream has anything for a filter. */
+bool
+lookup_send_rest(void)
+{
+	Subscriber *sub = lookup_dequeue(&lookup.rests);
+	char id[24];
+	char after[24];
+	Buf types;
+	const char *params[3] = {id, after};
+
+	if (sub == NULL)
+		return false;
+	lookup.resting = sub;
+	lookup.rest_found = false;
+	snprintf(id, sizeof(id), "%" PRId64, sub->stream->id);
+	snprintf(after, sizeof(after), "%" PRId64, sub->pos);
+	buf_init(&types);
+	/* The names hold neither quotes nor backslashes. */
+	for (int i = 0; i < sub->filter.count; i++)
+		buf_format(&types, "%s\"%s\"", i > 0 ? "," : "{", sub->filter.names[i]);
+	buf_text(&types, "}");
+	params[2] = types.data;
+	db_send(DB_REST, 3, params, lookup_on_rest, lookup_on_rest_end);
+	buf_free(&types);
+	return true;
 }
 
 /* ---- type names and admission ---- */
@@ -269,10 +293,8 @@ lookup_release_filters(void)
 {
 	Subscriber *sub;
 
-	while ((sub = TAILQ_FIRST(&lookup.types)) != NULL)
+	while ((sub = lookup_dequeue(&lookup.types)) != NULL)
 	{
-		TAILQ_REMOVE(&lookup.types, sub, queue_link);
-		sub->types_queued = false;
 		if (sub->state == SUBSCRIBER_ADMITTING)
 			lookup_continue_admission(sub);
 	}
@@ -307,8 +329,7 @@ lookup_admit(Subscriber *sub)
 	{
 		/* It may be younger than what was read last. */
 		lookup.types_wanted = true;
-		sub->types_queued = true;
-		TAILQ_INSERT_TAIL(&lookup.types, sub, queue_link);
+		lookup_enqueue(&lookup.types, sub);
 		return false;
 	}
 	return lookup_admit_position(sub);
@@ -320,8 +341,10 @@ lookup_admit(Subscriber *sub)
 void
 lookup_forget(Subscriber *sub)
 {
-	if (sub->types_queued)
-		TAILQ_REMOVE(&lookup.types, sub, queue_link);
+	if (sub->waiting != NULL)
+		TAILQ_REMOVE(sub->waiting, sub, queue_link);
+	if (lookup.resting == sub)
+		lookup.resting = NULL;
 }
 
 /* Forget a stream that is about to be freed. */
@@ -346,8 +369,6 @@ lookup_everything(void)
 		lookup_want(stream);
 	}
 	lookup.types_wanted = true;
-	lookup.new_count = 0;
-	memset(lookup.foreign, 0, sizeof(lookup.foreign));
 }
 
 /* The connection is gone: answer those who wait for an answer; they will be placed later. */
@@ -358,6 +379,8 @@ lookup_give_up(void)
 	Subscriber *sub;
 
 	lookup_release_filters();
+	while (lookup_dequeue(&lookup.rests) != NULL)
+		;
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
@@ -374,4 +397,5 @@ lookup_init(void)
 {
 	TAILQ_INIT(&lookup.looks);
 	TAILQ_INIT(&lookup.types);
+	TAILQ_INIT(&lookup.rests);
 }

@@ -14,7 +14,6 @@ extern void lookup_init(void);
 extern bool lookup_admit(Subscriber *sub);
 extern void lookup_want(Stream *stream);
 extern void lookup_want_keys(void);
-extern void lookup_new_id(int64_t id);
 extern void lookup_everything(void);
 extern void lookup_give_up(void);
 extern void lookup_forget(Subscriber *sub);
@@ -22,7 +21,7 @@ extern void lookup_forget_stream(Stream *stream);
 
 /* Send the query if there is need for it; only while the connection is idle. */
 extern bool lookup_send(void);
-extern bool lookup_send_keys(void);
+extern bool lookup_send_rest(void);
 extern bool lookup_send_types(void);
 
 #endif

@@ -104,8 +104,12 @@ subscriber_new(uint64_t client, void *owner, const StreamKey *key, const Cursor 
 	sub->cursor = *cursor;
 	sub->filter = *filter;
 	*filter = (TypeFilter){0};
-	/* From the beginning there is nothing to find out. */
-	sub->placed = !cursor->given || (!cursor->now && cursor->seq == 0);
+	/*
+	 * From the beginning there is nothing to find out; but a client whose filter
+	 * lets nothing pass comes back without an id for ever, unless it is told
+	 * that there is nothing for it.
+	 */
+	sub->placed = sub->filter.count == 0 && !sub->cursor.now && sub->cursor.seq == 0;
 	sub->stream = hub_watch(key);
 	TAILQ_INSERT_TAIL(&sub->stream->subscribers, sub, stream_link);
 	subs.count++;
@@ -251,7 +255,7 @@ stream_is_wanted(const Stream *stream)
  * there is gets what comes after that, as it asked.
  */
 void
-subscriber_place(Subscriber *sub, int64_t last, bool terminal)
+subscriber_place(Subscriber *sub, int64_t last)
 {
 	Stream *stream = sub->stream;
 
@@ -266,12 +270,7 @@ subscriber_place(Subscriber *sub, int64_t last, bool terminal)
 	}
 	sub->placed = true;
 	sub->looking = false;
-	if (sub->state == SUBSCRIBER_ADMITTING)
-		subscriber_admit(sub, terminal && sub->pos >= last ? VERDICT_CLOSED : VERDICT_OPEN);
-	else if (terminal && sub->pos >= last)
-		subscriber_end(sub, NULL);
-	else
-		subscriber_wake(sub);
+	subscriber_wake(sub);
 }
 
 /* End the response, after the frame begun and this last one (NULL for none). */
@@ -324,6 +323,18 @@ subscriber_send_live(Subscriber *sub, Frame *frame)
 	}
 	live->frames[(live->first + live->count++) % LIVE_MAX] = frame_ref(frame);
 	subscriber_wake(sub);
+}
+
+/* Send a frame that is not stored to everybody who watches the stream. */
+void
+stream_send_live(Stream *stream, Frame *frame)
+{
+	Subscriber *sub;
+
+	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	{
+		subscriber_send_live(sub, frame);
+	}
 }
 
 /* Take the next frame that is not stored; the reference goes to the caller. */
@@ -391,7 +402,7 @@ row_next(Subscriber *sub)
 		if (wanted)
 			return frame;
 		frame_unref(frame);
-		/* Its id all the same, or the client would return for it again and again. */
+		/* Its id all the same, so that the client does not return for it. */
 		if (sub->ending)
 			return frame_mark(sub->pos);
 		if ((frame = row_gap(sub)) != NULL)

@@ -91,7 +91,7 @@ typedef struct Subscriber
 	TAILQ_ENTRY(Subscriber) pulse_link;  /* by sent_time, once the response has begun */
 	TAILQ_ENTRY(Subscriber) holder_link; /* by age of the page, while it has one */
 	TAILQ_ENTRY(Subscriber) queue_link;  /* the reader's: for a page, or for the type names */
-	bool types_queued;
+	struct SubscriberList *waiting;      /* the queue of lookup.c that it is in */
 	bool pulsing;
 } Subscriber;
 
@@ -115,7 +115,7 @@ extern void subscriber_free(Subscriber *sub);
 extern void subscriber_set_state(Subscriber *sub, SubscriberState state);
 extern void subscriber_admit(Subscriber *sub, Verdict verdict);
 extern void subscriber_open(Subscriber *sub, Frame *hello);
-extern void subscriber_place(Subscriber *sub, int64_t last, bool terminal);
+extern void subscriber_place(Subscriber *sub, int64_t last);
 extern void subscriber_end(Subscriber *sub, Frame *last);
 extern void subscriber_wake(Subscriber *sub);
 extern void subscriber_hang_up(Subscriber *sub);
@@ -124,6 +124,7 @@ extern ssize_t subscriber_fill(Subscriber *sub, char *out, size_t size);
 
 extern bool stream_is_wanted(const Stream *stream);
 extern void stream_wake(Stream *stream);
+extern void stream_send_live(Stream *stream, Frame *frame);
 extern void stream_reset(Stream *stream, int64_t last);
 
 #endif
