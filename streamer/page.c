@@ -89,11 +89,8 @@ page_reserve(Subscriber *sub)
 void
 page_add(Subscriber *sub, Frame *frame)
 {
-	/* Rows after the tail are the window's: it must not fall behind a page. */
-	if (sub->page_void || frame->seq > sub->stream->tail)
+	if (sub->page_void)
 	{
-		if (!sub->page_void)
-			sub->read = sub->stream->tail;
 		frame_unref(frame);
 		return;
 	}

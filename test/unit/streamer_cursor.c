@@ -107,6 +107,7 @@ test_keys(void)
 	is_no_key("a%zz", "an escape that is not hexadecimal");
 	is_no_key("%C3", "a cut UTF-8 character");
 	is_no_key("%C0%AF", "an overlong UTF-8 character");
+	is_no_key("%C1%81%81%81", "a character of four bytes that begins as one of two");
 	is_no_key("%ED%A0%80", "a surrogate");
 	is_no_key("%F4%90%80%80", "a character beyond Unicode");
 	is_no_key("%80", "a stray continuation byte");
