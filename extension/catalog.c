@@ -243,6 +243,8 @@ compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
 	type->family = TextDatumGetCString(required_column(tuple, desc, TYPE_FAMILY));
 	type->durable = DatumGetBool(required_column(tuple, desc, TYPE_DURABLE));
 	type->global = DatumGetBool(required_column(tuple, desc, TYPE_GLOBAL));
+	type->urgent =
+		strcmp(TextDatumGetCString(required_column(tuple, desc, TYPE_PRIORITY)), "critical") == 0;
 	type->max_bytes = DatumGetInt32(required_column(tuple, desc, TYPE_MAX_BYTES));
 	type->schema = schema_compile(schema, CurrentMemoryContext);
 	type->stamps = stamp_compile(schema);

@@ -48,6 +48,7 @@ typedef struct EventType
 	Oid label;     /* its value of assistant_event_type: the hash key */
 	bool durable;  /* false: delivered, never stored */
 	bool global;   /* for every subscriber, whatever stream they watch */
+	bool urgent;   /* its doorbell is never held back */
 	int max_bytes; /* of the event's jsonb */
 	const char *name;
 	const char *family;

@@ -13,6 +13,8 @@
 #endif
 
 #include "access/genam.h"
+#include "catalog/pg_database.h"
+#include "commands/async.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -70,5 +72,25 @@ InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 	MemoryContextSwitchTo(oldcontext);
 }
 #endif
+
+/* Does this role own this database? */
+static inline bool
+compat_database_ownercheck(Oid database, Oid roleid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, roleid);
+#else
+	return pg_database_ownercheck(database, roleid);
+#endif
+}
+
+/* Before 15 a background worker has to deliver its own notifications after the commit. */
+static inline void
+compat_process_completed_notifies(void)
+{
+#if PG_VERSION_NUM < 150000
+	ProcessCompletedNotifies();
+#endif
+}
 
 #endif /* PEV_COMPAT_H */

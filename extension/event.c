@@ -255,9 +255,11 @@ pev_after_insert(PG_FUNCTION_ARGS)
 	TriggerData *trigdata = row_trigger(fcinfo, "pev_after_insert");
 	int64 stream = required_stream(trigdata);
 	int64 seq = DatumGetInt64(required_column(trigdata, EVENTS_SEQ));
+	const PevCatalog *catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
+	Oid label = DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE));
 
 	turn_confirm(stream, seq);
-	wake_stream(stream, seq);
+	wake_stream(stream, seq, event_type_by_label(catalog, label)->urgent);
 	return PointerGetDatum(NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "notifier.h"
 #include "stamp.h"
 #include "turn.h"
 #include "wake.h"
@@ -25,6 +26,7 @@ _PG_init(void)
 							   "Stamped as message_id into events of the agent family that come "
 							   "without one.",
 							   &pev_message_id, "", PGC_USERSET, 0, NULL, NULL, NULL);
+	notifier_init();
 	MarkGUCPrefixReserved("pev");
 	catalog_init();
 	turn_init();

@@ -44,6 +44,7 @@
 #include "turn.h"
 
 #define LOCK_CLASS_STREAM 0x7065 /* locktag_field4 of a stream's turn */
+#define TURNS_KEPT        64
 #define LOCK_CLASS_KEY    0x7066 /* and of the making of a key */
 
 static HTAB *turns = NULL;                              /* this transaction's, by stream */
@@ -175,11 +176,9 @@ new_turn(int64 stream)
 
 	if (turns == NULL)
 	{
-		HASHCTL ctl = {.keysize = sizeof(int64),
-					   .entrysize = sizeof(StreamTurn),
-					   .hcxt = TopTransactionContext};
+		HASHCTL ctl = {.keysize = sizeof(int64), .entrysize = sizeof(StreamTurn)};
 
-		turns = hash_create("pev turns", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		turns = hash_create("pev turns", TURNS_KEPT, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
 	turn = hash_search(turns, &stream, HASH_ENTER, NULL);
 	turn->known = false;
@@ -250,6 +249,26 @@ turn_confirm(int64 stream, int64 seq)
 	touch(turn);
 }
 
+/* Empty the table, which is kept for the next transaction unless it has grown. */
+static void
+forget_turns(void)
+{
+	if (turns != NULL && hash_get_num_entries(turns) > TURNS_KEPT)
+	{
+		hash_destroy(turns);
+		turns = NULL;
+	}
+	else
+	{
+		dlist_iter iter;
+
+		dlist_foreach (iter, &touched)
+			(void) hash_search(turns, &dlist_container(StreamTurn, node, iter.cur)->stream,
+							   HASH_REMOVE, NULL);
+	}
+	dlist_init(&touched);
+}
+
 /* Forget everything at the end of the transaction; the locks go with it. */
 static void
 on_transaction_end(XactEvent event, void *arg)
@@ -261,9 +280,7 @@ on_transaction_end(XactEvent event, void *arg)
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PREPARE:
-			/* the memory is TopTransactionContext's */
-			turns = NULL;
-			dlist_init(&touched);
+			forget_turns();
 			break;
 		default:
 			break;

@@ -8,59 +8,112 @@
  * bytes fails, and failing here would abort the events.  Too many streams for a
  * few notifications become "*", look everywhere.
  *
+ * Where the database has a notifier (notifier.c), the collection is handed to
+ * it after the commit; otherwise the NOTIFY is part of the transaction.  Which
+ * of the two is decided before the commit, since afterwards nothing may fail.
+ *
  * A doorbell is a hint.  What a rolled-back subtransaction added stays in the
- * collection and rings for nothing.  A prepared transaction cannot carry a
- * NOTIFY; its streams are found by the listener's poll.
+ * collection and rings for nothing.  A prepared transaction can neither carry a
+ * NOTIFY nor keep the collection: COMMIT PREPARED rings for everything where
+ * the library is preloaded, and elsewhere the listener's poll finds the events.
  *
  * Events that are not stored travel in the notification itself, on channel
- * "pev_live": "id type json", or "* type json" for a global one.
+ * "pev_live": "id type json", or "* type json" for a global one.  They do
+ * follow subtransactions, for nothing else would undo them.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "commands/async.h"
 #include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
+#include "notifier.h"
 #include "wake.h"
 
-#define CHANNEL      "pev"
-#define CHANNEL_LIVE "pev_live"
-#define PAYLOAD_MAX  7900 /* bytes; NOTIFY takes less than 8000 */
-#define DIRTY_MAX    1000 /* streams named one by one */
-#define ENTRY_LEN    44   /* " id:seq" at its longest, with the terminating null */
+#define DIRTY_MAX  1000 /* streams named one by one */
+#define DIRTY_SCAN 8    /* up to this many are searched one by one */
+#define ENTRY_LEN  44   /* " id:seq" at its longest, with the terminating null */
 
-/* A stream with news. */
-typedef struct DirtyStream
+/* Where a stream stands in `dirty`. */
+typedef struct DirtyIndex
 {
 	int64 stream; /* the hash key */
-	int64 seq;    /* its last number in this transaction */
-} DirtyStream;
+	int index;
+} DirtyIndex;
 
-static HTAB *dirty = NULL;    /* this transaction's */
-static bool overflow = false; /* there were more than DIRTY_MAX */
-
-/* Ring for this stream when the transaction commits. */
-void
-wake_stream(int64 stream, int64 seq)
+/* An unstored event that waits for the commit. */
+typedef struct LiveEvent
 {
-	DirtyStream *entry;
+	SubTransactionId subid;
+	char *payload;
+} LiveEvent;
+
+/* This transaction's news. */
+static Doorbell dirty[DIRTY_MAX];
+static int ndirty = 0;
+static HTAB *dirty_index = NULL; /* once there are more than DIRTY_SCAN */
+static bool everything = false;  /* there were more than DIRTY_MAX */
+static bool hurry = false;       /* one of them is urgent */
+static List *live_events = NIL;  /* of LiveEvent */
+static bool by_notifier = false; /* decided before the commit */
+
+/* Enter a stream into the index; its place if it is there already, else -1. */
+static int
+index_stream(int64 stream, int place)
+{
+	DirtyIndex *entry;
 	bool found;
 
-	if (overflow)
-		return;
-	if (dirty == NULL)
+	entry = hash_search(dirty_index, &stream, HASH_ENTER, &found);
+	if (found)
+		return entry->index;
+	entry->index = place;
+	return -1;
+}
+
+/* The place of a stream in `dirty`, or -1. */
+static int
+find_dirty(int64 stream)
+{
+	if (dirty_index != NULL)
+		return index_stream(stream, ndirty);
+	for (int i = ndirty - 1; i >= 0; i--)
+		if (dirty[i].stream == stream)
+			return i;
+	if (ndirty == DIRTY_SCAN)
 	{
 		HASHCTL ctl = {.keysize = sizeof(int64),
-					   .entrysize = sizeof(DirtyStream),
+					   .entrysize = sizeof(DirtyIndex),
 					   .hcxt = TopTransactionContext};
 
-		dirty = hash_create("pev dirty streams", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		dirty_index =
+			hash_create("pev dirty streams", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		for (int i = 0; i < ndirty; i++)
+			(void) index_stream(dirty[i].stream, i);
+		(void) index_stream(stream, ndirty);
 	}
-	entry = hash_search(dirty, &stream, HASH_ENTER, &found);
-	entry->seq = found ? Max(entry->seq, seq) : seq;
-	overflow = hash_get_num_entries(dirty) > DIRTY_MAX;
+	return -1;
+}
+
+/* Ring for this stream when the transaction commits, at once if it is urgent. */
+void
+wake_stream(int64 stream, int64 seq, bool urgent)
+{
+	int place;
+
+	hurry |= urgent;
+	if (everything)
+		return;
+	place = find_dirty(stream);
+	if (place >= 0)
+		dirty[place].seq = Max(dirty[place].seq, seq);
+	else if (ndirty == DIRTY_MAX)
+		everything = true;
+	else
+		dirty[ndirty++] = (Doorbell){stream, seq};
 }
 
 /*
@@ -70,6 +123,8 @@ wake_stream(int64 stream, int64 seq)
 void
 wake_live(int64 stream, const char *type, const Jsonb *data)
 {
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopTransactionContext);
+	LiveEvent *event = palloc(sizeof(LiveEvent));
 	StringInfoData payload;
 
 	initStringInfo(&payload);
@@ -78,64 +133,129 @@ wake_live(int64 stream, const char *type, const Jsonb *data)
 	else
 		appendStringInfo(&payload, INT64_FORMAT " %s ", stream, type);
 	(void) JsonbToCString(&payload, unconstify(JsonbContainer *, &data->root), VARSIZE(data));
-	if (payload.len > PAYLOAD_MAX)
+	if (payload.len > WAKE_PAYLOAD_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("event data for \"%s\" is too large", type),
 						errdetail("Its notification takes %d bytes; the limit is %d bytes.",
-								  payload.len, PAYLOAD_MAX),
+								  payload.len, WAKE_PAYLOAD_MAX),
 						errhint("Events of this type are not stored and must be small.")));
-	Async_Notify(CHANNEL_LIVE, payload.data);
-	pfree(payload.data);
+	event->subid = GetCurrentSubTransactionId();
+	event->payload = payload.data;
+	live_events = lappend(live_events, event);
+	MemoryContextSwitchTo(oldcontext);
 }
 
-/* Queue the notifications for all dirty streams. */
-static void
-ring(void)
+/* Queue notifications for these streams, or for all; how many. */
+int
+wake_notify(const Doorbell *doorbells, int count, bool all)
 {
-	char payload[PAYLOAD_MAX + 1];
+	char payload[WAKE_PAYLOAD_MAX + 1];
 	int len = 0;
-	HASH_SEQ_STATUS scan;
-	DirtyStream *entry;
+	int sent = 0;
 
-	if (overflow)
+	if (all)
 	{
-		Async_Notify(CHANNEL, "*");
-		return;
+		Async_Notify(WAKE_CHANNEL, "*");
+		return 1;
 	}
-	hash_seq_init(&scan, dirty);
-	while ((entry = hash_seq_search(&scan)) != NULL)
+	for (int i = 0; i < count; i++)
 	{
-		if (len > PAYLOAD_MAX - ENTRY_LEN)
+		len += snprintf(payload + len, ENTRY_LEN, "%s" INT64_FORMAT ":" INT64_FORMAT,
+						len == 0 ? "" : " ", doorbells[i].stream, doorbells[i].seq);
+		if (i == count - 1 || len > WAKE_PAYLOAD_MAX - ENTRY_LEN)
 		{
-			Async_Notify(CHANNEL, payload);
+			Async_Notify(WAKE_CHANNEL, payload);
+			sent++;
 			len = 0;
 		}
-		len += snprintf(payload + len, ENTRY_LEN, "%s" INT64_FORMAT ":" INT64_FORMAT,
-						len == 0 ? "" : " ", entry->stream, entry->seq);
 	}
-	if (len > 0)
-		Async_Notify(CHANNEL, payload);
+	return sent;
 }
 
-/* Ring before the commit; forget after it. */
+/* Before the commit: decide who rings, and do it here if it is this transaction. */
+static void
+before_commit(void)
+{
+	ListCell *lc;
+
+	if (ndirty == 0 && !everything && live_events == NIL)
+		return;
+	by_notifier = notifier_ready();
+	if (by_notifier)
+		return;
+	(void) wake_notify(dirty, ndirty, everything);
+	foreach (lc, live_events)
+		Async_Notify(WAKE_CHANNEL_LIVE, ((LiveEvent *) lfirst(lc))->payload);
+}
+
+/* After the commit: hand everything to the notifier.  Nothing here may fail. */
+static void
+after_commit(void)
+{
+	ListCell *lc;
+
+	if (!by_notifier)
+		return;
+	if (ndirty > 0 || everything)
+		notifier_post(dirty, ndirty, everything, hurry);
+	foreach (lc, live_events)
+	{
+		const LiveEvent *event = lfirst(lc);
+
+		notifier_post_live(event->payload, strlen(event->payload));
+	}
+}
+
+/* Begin anew; the memory was TopTransactionContext's. */
+static void
+forget(void)
+{
+	ndirty = 0;
+	dirty_index = NULL;
+	everything = hurry = by_notifier = false;
+	live_events = NIL;
+}
+
+/* Ring around the commit; forget after it. */
 static void
 on_transaction_event(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_PRE_COMMIT:
-			if (dirty != NULL)
-				ring();
+			before_commit();
 			break;
 		case XACT_EVENT_COMMIT:
+			after_commit();
+			forget();
+			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
-			/* the memory is TopTransactionContext's */
-			dirty = NULL;
-			overflow = false;
+			forget();
 			break;
 		default:
 			break;
+	}
+}
+
+/* Hand a subtransaction's unstored events to its parent, or take them back. */
+static void
+on_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
+					  void *arg)
+{
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	/* the list is ordered: what the innermost subtransaction added comes last */
+	for (int i = list_length(live_events) - 1; i >= 0; i--)
+	{
+		LiveEvent *live = list_nth(live_events, i);
+
+		if (live->subid != subid)
+			break;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			live->subid = parent;
+		else
+			live_events = list_truncate(live_events, i);
 	}
 }
 
@@ -144,4 +264,5 @@ void
 wake_init(void)
 {
 	RegisterXactCallback(on_transaction_event, NULL);
+	RegisterSubXactCallback(on_subtransaction_end, NULL);
 }

@@ -250,3 +250,30 @@ CREATE FUNCTION pev_register_stream_kind(prefix text, description text,
   $$;
 COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
   'declare a prefix of stream keys and the event families it carries (NULL: all), or change it; needs INSERT and UPDATE on pev_stream_kind; raises 23514';
+
+-- The notifier --------------------------------------------------------------------------------
+
+CREATE FUNCTION pev_notifier_status(
+    OUT database text, OUT state text, OUT pid integer, OUT waiting bigint, OUT doorbells bigint,
+    OUT batches bigint, OUT notifications bigint, OUT overflows bigint, OUT live bigint,
+    OUT live_dropped bigint, OUT lag_last_ms double precision, OUT lag_max_ms double precision,
+    OUT changed_at timestamptz) RETURNS SETOF record
+  LANGUAGE c VOLATILE PARALLEL SAFE ROWS 8 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_notifier_status() IS 'a row for every database that has or had a notifier; none without shared_preload_libraries';
+CREATE VIEW pev_notifier_status AS SELECT * FROM @extschema@.pev_notifier_status();
+COMMENT ON VIEW pev_notifier_status IS 'the notifiers of the cluster, which ring the doorbell for committing sessions';
+COMMENT ON COLUMN pev_notifier_status.database IS 'its database; NULL: dropped since';
+COMMENT ON COLUMN pev_notifier_status.state IS 'stopped, starting or running';
+COMMENT ON COLUMN pev_notifier_status.pid IS 'process id of the background worker';
+COMMENT ON COLUMN pev_notifier_status.waiting IS 'doorbells not yet rung';
+COMMENT ON COLUMN pev_notifier_status.doorbells IS 'doorbells posted by commits';
+COMMENT ON COLUMN pev_notifier_status.batches IS 'transactions in which the notifier rang';
+COMMENT ON COLUMN pev_notifier_status.notifications IS 'NOTIFYs it sent';
+COMMENT ON COLUMN pev_notifier_status.overflows IS 'times it rang for all streams because there were too many';
+COMMENT ON COLUMN pev_notifier_status.live IS 'events that are not stored, posted by commits';
+COMMENT ON COLUMN pev_notifier_status.live_dropped IS 'such events dropped for lack of room';
+COMMENT ON COLUMN pev_notifier_status.lag_last_ms IS 'milliseconds that the oldest doorbell of the last batch had waited';
+COMMENT ON COLUMN pev_notifier_status.lag_max_ms IS 'the longest such wait';
+COMMENT ON COLUMN pev_notifier_status.changed_at IS 'when state last changed';
+ALTER VIEW pev_notifier_status OWNER TO @extowner@;
+GRANT SELECT ON pev_notifier_status TO PUBLIC;
