@@ -23,7 +23,9 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
+#include "commands/extension.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -52,12 +54,15 @@ enum
 	TYPE_BUILTIN
 };
 
+#define KIND_BUILTIN 4 /* the column of pev_stream_kind */
+
 static PevCatalog current;       /* .schema is InvalidOid when not looked up */
 static HTAB *event_types = NULL; /* by label, of EventType */
 static bool stale = true;        /* an invalidation has come */
 static uint64 generation = 0;    /* counts the times the caches were dropped */
 
 PG_FUNCTION_INFO_V1(pev_catalog_check);
+PG_FUNCTION_INFO_V1(pev_catalog_own);
 PG_FUNCTION_INFO_V1(pev_catalog_changed);
 
 /* Something about one of our tables changed, or everything did. */
@@ -338,15 +343,48 @@ event_type_closes(const EventType *type, const Jsonb *data)
 	return schema_is_valid(type->terminal, &value);
 }
 
+/*
+ * What a trigger of the catalogue's tables was called for.  As in event.c, the
+ * table is checked before a column is read.
+ */
+static TriggerData *
+catalog_trigger(FunctionCallInfo fcinfo, const PevCatalog **catalog)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Oid relid;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function can only be called as a trigger")));
+	*catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
+	relid = RelationGetRelid(trigdata->tg_relation);
+	if (relid != (*catalog)->event_types && relid != (*catalog)->kinds &&
+		relid != (*catalog)->streams)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("trigger function of extension pev serves only the trigger that "
+							   "the extension made")));
+	return trigdata;
+}
+
+/* The new row of a BEFORE ROW trigger on INSERT or UPDATE. */
+static HeapTuple
+new_row(const TriggerData *trigdata)
+{
+	if (!TRIGGER_FIRED_BEFORE(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function is for triggers before INSERT or UPDATE of a row")));
+	return TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
+													   : trigdata->tg_trigtuple;
+}
+
 /* Refuse a catalogue row whose name is no label of the enum. */
 static void
-check_label(Oid schema, const char *name)
+check_label(const PevCatalog *catalog, const char *name)
 {
-	Oid enum_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(EVENT_TYPE_ENUM),
-									ObjectIdGetDatum(schema));
-
 	if (strlen(name) >= NAMEDATALEN ||
-		!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(enum_type), CStringGetDatum(name)))
+		!SearchSysCacheExists2(ENUMTYPOIDNAME, ObjectIdGetDatum(catalog->enum_type),
+							   CStringGetDatum(name)))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("\"%s\" is not a value of %s", name, EVENT_TYPE_ENUM)));
 }
@@ -358,16 +396,87 @@ check_label(Oid schema, const char *name)
 Datum
 pev_catalog_check(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	HeapTuple tuple;
+	const PevCatalog *catalog;
+	TriggerData *trigdata = catalog_trigger(fcinfo, &catalog);
+	HeapTuple tuple = new_row(trigdata);
 	EventType type;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
-		elog(ERROR, "pev_catalog_check: not called as a row trigger");
-	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
-														: trigdata->tg_trigtuple;
-	compile_type(&type, tuple, RelationGetDescr(trigdata->tg_relation));
-	check_label(RelationGetNamespace(trigdata->tg_relation), type.name);
+	if (RelationGetRelid(trigdata->tg_relation) == catalog->event_types)
+	{
+		compile_type(&type, tuple, RelationGetDescr(trigdata->tg_relation));
+		check_label(catalog, type.name);
+	}
+	return PointerGetDatum(tuple);
+}
+
+/* The same row, no longer marked as the extension's own. */
+static HeapTuple
+disown(Relation table, HeapTuple tuple, AttrNumber column)
+{
+	int columns[] = {column};
+	Datum values[] = {BoolGetDatum(false)};
+	bool nulls[] = {false};
+
+	return heap_modify_tuple_by_cols(tuple, RelationGetDescr(table), 1, columns, values, nulls);
+}
+
+/* Give a built-in row of the same name all values of a new one; false if there is none. */
+static bool
+replace_builtin(const PevCatalog *catalog, Relation table, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(table);
+	Oid *types = palloc(sizeof(Oid) * desc->natts);
+	Datum *values = palloc(sizeof(Datum) * desc->natts);
+	bool *isnull = palloc(sizeof(bool) * desc->natts);
+	char *nulls = palloc0(desc->natts + 1);
+	StringInfoData sql;
+	bool replaced;
+
+	heap_deform_tuple(tuple, desc, values, isnull);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "UPDATE %s.%s SET ", catalog->schema_name,
+					 quote_identifier(RelationGetRelationName(table)));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		const FormData_pg_attribute *column = TupleDescAttr(desc, i);
+
+		types[i] = column->attisdropped ? INT4OID : column->atttypid;
+		nulls[i] = isnull[i] || column->attisdropped ? 'n' : ' ';
+		if (!column->attisdropped)
+			appendStringInfo(&sql, "%s%s = $%d", i == 0 ? "" : ", ",
+							 quote_identifier(NameStr(column->attname)), i + 1);
+	}
+	appendStringInfo(&sql, " WHERE builtin AND %s = $1",
+					 quote_identifier(NameStr(TupleDescAttr(desc, 0)->attname)));
+	SPI_connect();
+	if (SPI_execute_with_args(sql.data, desc->natts, types, values, nulls, false, 0) !=
+		SPI_OK_UPDATE)
+		elog(ERROR, "could not replace a built-in row of %s", RelationGetRelationName(table));
+	replaced = SPI_processed > 0;
+	SPI_finish();
+	return replaced;
+}
+
+/*
+ * BEFORE INSERT OR UPDATE on pev_event_type and pev_stream_kind: what a user
+ * writes is the user's, so that pg_dump saves it.  A new row under the name of
+ * a built-in one replaces that, as it does when a dump is restored over a
+ * freshly made extension.
+ */
+Datum
+pev_catalog_own(PG_FUNCTION_ARGS)
+{
+	const PevCatalog *catalog;
+	TriggerData *trigdata = catalog_trigger(fcinfo, &catalog);
+	Relation table = trigdata->tg_relation;
+	HeapTuple tuple = new_row(trigdata);
+
+	if (creating_extension || RelationGetRelid(table) == catalog->streams)
+		return PointerGetDatum(tuple);
+	tuple = disown(table, tuple,
+				   RelationGetRelid(table) == catalog->kinds ? KIND_BUILTIN : TYPE_BUILTIN);
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && replace_builtin(catalog, table, tuple))
+		return PointerGetDatum(NULL);
 	return PointerGetDatum(tuple);
 }
 
@@ -378,10 +487,9 @@ pev_catalog_check(PG_FUNCTION_ARGS)
 Datum
 pev_catalog_changed(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	const PevCatalog *catalog;
+	TriggerData *trigdata = catalog_trigger(fcinfo, &catalog);
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "pev_catalog_changed: not called as a trigger");
 	CacheInvalidateRelcache(trigdata->tg_relation);
 	return PointerGetDatum(NULL);
 }

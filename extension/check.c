@@ -23,7 +23,7 @@ collect_faults(FunctionCallInfo fcinfo, SchemaReport *report)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
 	const EventType *type = event_type_by_name(catalog, text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	Jsonb *data = event_stamp(catalog, type, 0, PG_GETARG_JSONB_P(1));
+	Jsonb *data = event_stamp(type, 0, NULL, PG_GETARG_JSONB_P(1));
 
 	event_check(type, data, report);
 	if (VARSIZE(data) > (Size) type->max_bytes)

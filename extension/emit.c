@@ -106,7 +106,9 @@ insert_event(Oid function, Datum stream, bool stream_isnull, const char *type_na
 
 	prepare_insert(catalog);
 	values[0] = stream;
-	values[1] = ObjectIdGetDatum(event_type_by_name(catalog, type_name)->label);
+	frame.stream = DatumGetInt64(stream);
+	frame.type = event_type_by_name(catalog, type_name)->label;
+	values[1] = ObjectIdGetDatum(frame.type);
 	values[2] = data;
 	PG_TRY();
 	{

@@ -14,10 +14,13 @@
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -27,7 +30,16 @@
 #include "turn.h"
 #include "wake.h"
 
-#define FAULTS_MAX 10 /* named in one error */
+#define FAULTS_MAX     10 /* named in one error */
+#define IMPORT_SEQ_MAX (PG_INT64_MAX / 2)
+
+/* What pev_validate() stamps for a stream's name: a word and a UUID at once. */
+#define ANY_STREAM_NAME "00000000-0000-0000-0000-000000000000"
+
+/* The parts of a TriggerEvent that say when and for what a trigger fires. */
+#define EVENT_MASK (TRIGGER_EVENT_OPMASK | TRIGGER_EVENT_ROW | TRIGGER_EVENT_TIMINGMASK)
+#define BEFORE_ROW (TRIGGER_EVENT_ROW | TRIGGER_EVENT_BEFORE)
+#define AFTER_ROW  (TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER)
 
 EmitFrame *event_emit_frame = NULL;
 
@@ -36,15 +48,25 @@ PG_FUNCTION_INFO_V1(pev_after_insert);
 PG_FUNCTION_INFO_V1(pev_before_update);
 PG_FUNCTION_INFO_V1(pev_before_delete);
 
-/* The row a trigger was called for; an error if it was not called as one. */
+/*
+ * What one of the events table's triggers was called for.  Whoever may create
+ * a trigger chooses its table and event, so both are checked before a column
+ * is read: what is no events table must not be taken for one.
+ */
 static TriggerData *
-row_trigger(FunctionCallInfo fcinfo, const char *name)
+events_trigger(FunctionCallInfo fcinfo, TriggerEvent event, const PevCatalog **catalog)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("%s can only be called as a row trigger", name)));
+						errmsg("function can only be called as a trigger")));
+	*catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
+	if (RelationGetRelid(trigdata->tg_relation) != (*catalog)->events ||
+		(trigdata->tg_event & EVENT_MASK) != event)
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("trigger function of extension pev serves only the trigger that "
+							   "the extension made")));
 	return trigdata;
 }
 
@@ -85,11 +107,20 @@ is_import(TriggerData *trigdata)
 static void
 check_import(TriggerData *trigdata)
 {
+	int64 seq = DatumGetInt64(required_column(trigdata, EVENTS_SEQ));
+	TimestampTz created_at = DatumGetTimestampTz(required_column(trigdata, EVENTS_CREATED_AT));
+
 	if (!compat_table_ownercheck(RelationGetRelid(trigdata->tg_relation), GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_GENERATED_ALWAYS),
 						errmsg("cannot insert a value into column \"seq\""),
 						errdetail("Events are numbered as they arrive."),
 						errhint("Leave the column out.")));
+	/* the numbering and the times go on from these */
+	if (seq < 1 || seq > IMPORT_SEQ_MAX || TIMESTAMP_NOT_FINITE(created_at))
+		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+						errmsg("imported event has an impossible seq or created_at"),
+						errdetail("seq is " INT64_FORMAT "; it begins with 1.", seq)));
+	turn_forget(required_stream(trigdata));
 }
 
 /* Raise what a report holds against an event. */
@@ -117,18 +148,19 @@ check_size(const EventType *type, const Jsonb *data)
 }
 
 /*
- * The event with everything its type stamps.  What is no object comes back as
- * it is; event_check() says so.
+ * The event with everything its type stamps, for a stream that is known or,
+ * without a catalogue, for any.  What is no object comes back as it is;
+ * event_check() says so.
  */
 Jsonb *
-event_stamp(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *data)
+event_stamp(const EventType *type, int64 stream, const PevCatalog *catalog, Jsonb *data)
 {
 	StampInput input = {.type = type->name, .stream = stream, .now = GetCurrentTimestamp()};
 
 	if (!JB_ROOT_IS_OBJECT(data))
 		return data;
 	if (type->stamps->needs_stream_name)
-		input.stream_name = stream_name(catalog, stream);
+		input.stream_name = catalog == NULL ? ANY_STREAM_NAME : stream_name(catalog, stream);
 	return stamp_apply(type->stamps, data, &input);
 }
 
@@ -160,7 +192,7 @@ validate(const EventType *type, const Jsonb *data)
 	raise_faults(type, &report);
 }
 
-/* Refuse an event for a stream that has ended. */
+/* Refuse an event for a stream that has ended, as the turn knows it. */
 static void
 check_open(const PevCatalog *catalog, const StreamTurn *turn)
 {
@@ -173,35 +205,86 @@ check_open(const PevCatalog *catalog, const StreamTurn *turn)
 				 errhint("Nothing follows the event that ends a stream; use another stream.")));
 }
 
-/* Deliver an event that is not stored; its row is suppressed. */
+/* Put what the event has been given into its row. */
+static HeapTuple
+fill_row(TriggerData *trigdata, int64 stream, int64 seq, Jsonb *data, TimestampTz created_at)
+{
+	int columns[] = {EVENTS_EXECUTION_ID, EVENTS_SEQ, EVENTS_EVENT_DATA, EVENTS_CREATED_AT};
+	Datum values[4];
+	bool nulls[4] = {false, false, false, false};
+
+	values[0] = Int64GetDatum(stream);
+	values[1] = Int64GetDatum(seq);
+	values[2] = JsonbPGetDatum(data);
+	values[3] = TimestampTzGetDatum(created_at);
+	return heap_modify_tuple_by_cols(trigdata->tg_trigtuple,
+									 RelationGetDescr(trigdata->tg_relation), 4, columns, values,
+									 nulls);
+}
+
+/* Tell pev_emit(), if it is what inserts this row, which number the row got. */
+static void
+report_seq(int64 stream, const EventType *type, int64 seq)
+{
+	EmitFrame *frame = event_emit_frame;
+
+	/* another trigger may insert rows of its own before ours comes */
+	if (frame != NULL && frame->seq == 0 && frame->stream == stream && frame->type == type->label)
+		frame->seq = seq;
+}
+
+/* Number an event that is stored. */
+static HeapTuple
+store(TriggerData *trigdata, const PevCatalog *catalog, const EventType *type, int64 stream,
+	  Jsonb *data)
+{
+	StreamTurn *turn = turn_take(catalog, trigdata->tg_relation, stream);
+
+	check_open(catalog, turn);
+	report_seq(stream, type, turn_next(turn, type, event_type_closes(type, data)));
+	return fill_row(trigdata, stream, turn->assigned, data, turn->created_at);
+}
+
+/* Ring for an event that is not stored. */
 static void
 deliver(const EventType *type, int64 stream, const Jsonb *data)
 {
 	wake_live(type->global ? WAKE_GLOBAL : stream, type->name, data);
 }
 
-/* Put the stamped data, the number and the time into the row. */
+/*
+ * Deliver an event that is not stored; NULL suppresses its row.  Where
+ * row-level security applies to the caller, its policies have to see the row
+ * first: it goes on under a number that no stored event has, and
+ * remove_unstored() takes it out again.
+ */
 static HeapTuple
-number_row(TriggerData *trigdata, Jsonb *data, const StreamTurn *turn)
+deliver_or_defer(TriggerData *trigdata, const PevCatalog *catalog, const EventType *type,
+				 int64 stream, Jsonb *data)
 {
-	int columns[] = {EVENTS_SEQ, EVENTS_EVENT_DATA, EVENTS_CREATED_AT};
-	Datum values[3];
-	bool nulls[3] = {false, false, false};
+	int64 id = DatumGetInt64(required_column(trigdata, EVENTS_ID));
+	StreamTurn turn;
 
-	values[0] = Int64GetDatum(turn->assigned);
-	values[1] = JsonbPGetDatum(data);
-	values[2] = TimestampTzGetDatum(turn->created_at);
-	return heap_modify_tuple_by_cols(trigdata->tg_trigtuple,
-									 RelationGetDescr(trigdata->tg_relation), 3, columns, values,
-									 nulls);
+	if (!type->global)
+	{
+		turn_peek(catalog, trigdata->tg_relation, stream, &turn);
+		check_open(catalog, &turn);
+	}
+	if (check_enable_rls(RelationGetRelid(trigdata->tg_relation), InvalidOid, true) == RLS_ENABLED)
+		return fill_row(trigdata, stream, -id, data, GetCurrentTimestamp());
+	deliver(type, stream, data);
+	return NULL;
 }
 
-/* Tell pev_emit(), if it is what inserts this row, which number the row got. */
+/* Deliver an event that row-level security has passed, and take out its row. */
 static void
-report_seq(int64 seq)
+remove_unstored(TriggerData *trigdata, const EventType *type)
 {
-	if (event_emit_frame != NULL && event_emit_frame->seq == 0)
-		event_emit_frame->seq = seq;
+	deliver(type, required_stream(trigdata),
+			DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
+	/* the row is this very command's: only the next one can delete it */
+	CommandCounterIncrement();
+	simple_heap_delete(trigdata->tg_relation, &trigdata->tg_trigtuple->t_self);
 }
 
 /*
@@ -213,10 +296,9 @@ report_seq(int64 seq)
 Datum
 pev_before_insert(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = row_trigger(fcinfo, "pev_before_insert");
 	const PevCatalog *catalog;
+	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_INSERT | BEFORE_ROW, &catalog);
 	const EventType *type;
-	StreamTurn *turn;
 	Jsonb *data;
 	int64 stream = 0;
 
@@ -225,7 +307,6 @@ pev_before_insert(PG_FUNCTION_ARGS)
 		check_import(trigdata);
 		return PointerGetDatum(trigdata->tg_trigtuple);
 	}
-	catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
 	type = event_type_by_label(catalog,
 							   DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE)));
 	if (!type->global)
@@ -233,33 +314,33 @@ pev_before_insert(PG_FUNCTION_ARGS)
 		stream = required_stream(trigdata);
 		stream_check(catalog, stream, type->family);
 	}
-	data = event_stamp(catalog, type, stream,
+	data = event_stamp(type, stream, catalog,
 					   DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
 	validate(type, data);
-	if (!type->durable)
-	{
-		deliver(type, stream, data);
-		return PointerGetDatum(NULL);
-	}
-	stream = required_stream(trigdata);
-	turn = turn_take(catalog, trigdata->tg_relation, stream);
-	check_open(catalog, turn);
-	report_seq(turn_next(turn, type, event_type_closes(type, data)));
-	return PointerGetDatum(number_row(trigdata, data, turn));
+	if (type->durable)
+		return PointerGetDatum(store(trigdata, catalog, type, stream, data));
+	return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
 }
 
 /* AFTER INSERT on assistant_architect_events, on every node. */
 Datum
 pev_after_insert(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = row_trigger(fcinfo, "pev_after_insert");
+	const PevCatalog *catalog;
+	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_INSERT | AFTER_ROW, &catalog);
 	int64 stream = required_stream(trigdata);
 	int64 seq = DatumGetInt64(required_column(trigdata, EVENTS_SEQ));
-	const PevCatalog *catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
-	Oid label = DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE));
+	const EventType *type =
+		event_type_by_label(catalog,
+							DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE)));
 
-	turn_confirm(stream, seq);
-	wake_stream(stream, seq, event_type_by_label(catalog, label)->urgent);
+	if (seq < 0)
+		remove_unstored(trigdata, type);
+	else
+	{
+		turn_confirm(stream, seq);
+		wake_stream(stream, seq, type->urgent);
+	}
 	return PointerGetDatum(NULL);
 }
 
@@ -267,7 +348,9 @@ pev_after_insert(PG_FUNCTION_ARGS)
 Datum
 pev_before_update(PG_FUNCTION_ARGS)
 {
-	(void) row_trigger(fcinfo, "pev_before_update");
+	const PevCatalog *catalog;
+
+	(void) events_trigger(fcinfo, TRIGGER_EVENT_UPDATE | BEFORE_ROW, &catalog);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("events are immutable"),
 			 errdetail("Clients may have received the event already."),
@@ -282,8 +365,8 @@ pev_before_update(PG_FUNCTION_ARGS)
 Datum
 pev_before_delete(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigdata = row_trigger(fcinfo, "pev_before_delete");
-	const PevCatalog *catalog = pev_catalog(RelationGetNamespace(trigdata->tg_relation));
+	const PevCatalog *catalog;
+	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_DELETE | BEFORE_ROW, &catalog);
 	int64 stream = required_stream(trigdata);
 	int64 last;
 

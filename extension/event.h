@@ -14,12 +14,14 @@
 typedef struct EmitFrame
 {
 	struct EmitFrame *outer;
+	int64 stream; /* what is being emitted where */
+	Oid type;
 	int64 seq; /* 0: no row yet */
 } EmitFrame;
 
 extern EmitFrame *event_emit_frame;
 
-extern Jsonb *event_stamp(const PevCatalog *catalog, const EventType *type, int64 stream,
+extern Jsonb *event_stamp(const EventType *type, int64 stream, const PevCatalog *catalog,
 						  Jsonb *data);
 extern void event_check(const EventType *type, const Jsonb *data, SchemaReport *report);
 

@@ -155,7 +155,7 @@ send_live(NotifierSlot *slot)
 
 	while (sent < LIVE_BATCH_MAX && notifier_take_live(slot, payload, sizeof(payload)) >= 0)
 	{
-		Async_Notify(WAKE_CHANNEL_LIVE, payload);
+		wake_notify_live(payload);
 		sent++;
 	}
 	return sent;

@@ -16,6 +16,7 @@
 
 #include "catalog/pg_collation.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "regex/regex.h"
@@ -167,6 +168,8 @@ compile_type(Compiler *compiler, Subschema *sub, const char *keyword, const Json
 
 	if (!as_array(value, &walk, &count))
 		mask = type_bit(sub, value);
+	else if (count == 0)
+		refuse(sub->pointer, "\"type\" must name at least one type");
 	else
 		while (walk.index < count)
 		{
@@ -261,14 +264,34 @@ compile_count(Compiler *compiler, Subschema *sub, const char *keyword, const Jso
 	emit(sub, ops[i].op, DatumGetInt32(DirectFunctionCall1(numeric_int4, number)), 0, 0);
 }
 
-/* pattern, compiled once here so that a bad one is refused now */
+/* Refuse a pattern that is no regular expression. */
+static void
+check_pattern(const Subschema *sub, const char *pattern, int len)
+{
+	pg_wchar *chars = palloc(sizeof(pg_wchar) * (len + 1));
+	int nchars = pg_mb2wchar_with_len(pattern, chars, len);
+	regex_t regex;
+	char why[100];
+	int result = pg_regcomp(&regex, chars, nchars, REG_ADVANCED, C_COLLATION_OID);
+
+	pfree(chars);
+	if (result == REG_OKAY)
+	{
+		pg_regfree(&regex);
+		return;
+	}
+	CHECK_FOR_INTERRUPTS();
+	pg_regerror(result, &regex, why, sizeof(why));
+	refuse(sub->pointer, "\"pattern\" is not a regular expression: %s", why);
+}
+
+/* pattern; PostgreSQL keeps it compiled, so only its text is needed */
 static void
 compile_pattern(Compiler *compiler, Subschema *sub, const char *keyword, const JsonbValue *value)
 {
 	if (value->type != jbvString)
 		refuse(sub->pointer, "\"pattern\" must be a string");
-	RE_compile_and_cache(cstring_to_text_with_len(value->val.string.val, value->val.string.len),
-						 REG_ADVANCED, C_COLLATION_OID);
+	check_pattern(sub, value->val.string.val, value->val.string.len);
 	emit(sub, SCHEMA_PATTERN, pool_add(&compiler->values, value, 1), 0, 0);
 }
 
@@ -459,7 +482,7 @@ compile_branch(Compiler *compiler, Subschema *sub, const char *keyword)
 	return compile_node(compiler, &schema, pointer_down(sub->pointer, keyword, strlen(keyword)));
 }
 
-/* if, with then and else; these constrain nothing without it */
+/* if, then and else become one instruction */
 static void
 compile_if(Compiler *compiler, Subschema *sub, const char *keyword, const JsonbValue *value)
 {
@@ -467,6 +490,10 @@ compile_if(Compiler *compiler, Subschema *sub, const char *keyword, const JsonbV
 	int then_node = compile_branch(compiler, sub, "then");
 	int else_node = compile_branch(compiler, sub, "else");
 
+	/* without "if" the other two constrain nothing, but they are schemas all the same */
+	if (sub->if_done)
+		return;
+	sub->if_done = true;
 	if (condition != SCHEMA_NO_NODE)
 		emit(sub, SCHEMA_IF, condition, then_node, else_node);
 }
@@ -601,8 +628,8 @@ static const struct
 	{"oneOf", compile_list},
 	{"not", compile_not},
 	{"if", compile_if},
-	{"then", NULL},
-	{"else", NULL},
+	{"then", compile_if},
+	{"else", compile_if},
 	{"$ref", compile_ref},
 	{"$defs", compile_defs},
 	{"definitions", compile_defs},

@@ -74,10 +74,12 @@ compile_rule(StampRule *rule, const JsonbValue *property)
 	}
 	if (jsonb_object_get(property->val.binary.data, ROUND_KEYWORD, &value))
 	{
-		if (value.type == jbvNumeric)
-			rule->round = DatumGetInt32(
-				DirectFunctionCall1(numeric_int4, NumericGetDatum(value.val.numeric)));
-		if (rule->round < 0 || rule->round > ROUND_MAX)
+		/* one of ten numbers: compare instead of converting what may be any */
+		for (int i = 0; i <= ROUND_MAX && value.type == jbvNumeric; i++)
+			if (DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(value.val.numeric),
+												 NumericGetDatum(int64_to_numeric(i)))))
+				rule->round = i;
+		if (rule->round < 0)
 			refuse_keyword(rule, ROUND_KEYWORD, "must be a number of decimals from 0 to 9");
 	}
 	return rule->source != STAMP_NONE || rule->round >= 0;

@@ -209,6 +209,37 @@ turn_take(const PevCatalog *catalog, Relation events, int64 stream)
 	return turn;
 }
 
+/*
+ * Learn where a stream stands without waiting for its turn: what is committed
+ * by now, or what this transaction knows if the turn is its own.
+ */
+void
+turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *turn)
+{
+	StreamTurn *own = find_turn(stream);
+
+	if (own != NULL && !must_read(own))
+	{
+		*turn = *own;
+		return;
+	}
+	memset(turn, 0, sizeof(*turn));
+	turn->stream = stream;
+	read_turn(catalog, events, turn);
+}
+
+/* Rows of this stream came with numbers of their own: ask the table next time. */
+void
+turn_forget(int64 stream)
+{
+	StreamTurn *turn = find_turn(stream);
+
+	if (turn == NULL)
+		return;
+	turn->known = false;
+	touch(turn);
+}
+
 /* Give out the next number of a stream, to an event of this type. */
 int64
 turn_next(StreamTurn *turn, const EventType *type, bool closes)

@@ -30,6 +30,8 @@ typedef struct StreamTurn
 
 extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream);
 extern int64 turn_next(StreamTurn *turn, const EventType *type, bool closes);
+extern void turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *turn);
+extern void turn_forget(int64 stream);
 extern void turn_confirm(int64 stream, int64 seq);
 extern bool turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq);
 extern void turn_lock_key(uint64 hash);

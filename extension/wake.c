@@ -18,8 +18,10 @@
  * the library is preloaded, and elsewhere the listener's poll finds the events.
  *
  * Events that are not stored travel in the notification itself, on channel
- * "pev_live": "id type json", or "* type json" for a global one.  They do
- * follow subtransactions, for nothing else would undo them.
+ * "pev_live": "n id type json", with "*" as the id of a global one.  The number
+ * n means nothing but keeps payloads apart, since NOTIFY sends equal ones of a
+ * transaction once.  Unlike doorbells these events follow subtransactions, for
+ * nothing else would undo them.
  */
 #include "postgres.h"
 
@@ -33,9 +35,10 @@
 #include "notifier.h"
 #include "wake.h"
 
-#define DIRTY_MAX  1000 /* streams named one by one */
-#define DIRTY_SCAN 8    /* up to this many are searched one by one */
-#define ENTRY_LEN  44   /* " id:seq" at its longest, with the terminating null */
+#define DIRTY_MAX       1000 /* streams named one by one */
+#define DIRTY_SCAN      8    /* up to this many are searched one by one */
+#define LIVE_NUMBER_LEN 16   /* "n " and the terminating null */
+#define ENTRY_LEN       44   /* " id:seq" at its longest, with the terminating null */
 
 /* Where a stream stands in `dirty`. */
 typedef struct DirtyIndex
@@ -133,11 +136,11 @@ wake_live(int64 stream, const char *type, const Jsonb *data)
 	else
 		appendStringInfo(&payload, INT64_FORMAT " %s ", stream, type);
 	(void) JsonbToCString(&payload, unconstify(JsonbContainer *, &data->root), VARSIZE(data));
-	if (payload.len > WAKE_PAYLOAD_MAX)
+	if (payload.len > WAKE_LIVE_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("event data for \"%s\" is too large", type),
 						errdetail("Its notification takes %d bytes; the limit is %d bytes.",
-								  payload.len, WAKE_PAYLOAD_MAX),
+								  payload.len, WAKE_LIVE_MAX),
 						errhint("Events of this type are not stored and must be small.")));
 	event->subid = GetCurrentSubTransactionId();
 	event->payload = payload.data;
@@ -172,6 +175,17 @@ wake_notify(const Doorbell *doorbells, int count, bool all)
 	return sent;
 }
 
+/* Queue the notification of an unstored event. */
+void
+wake_notify_live(const char *payload)
+{
+	static uint32 number = 0;
+	char numbered[WAKE_LIVE_MAX + LIVE_NUMBER_LEN];
+
+	snprintf(numbered, sizeof(numbered), "%u %s", number++, payload);
+	Async_Notify(WAKE_CHANNEL_LIVE, numbered);
+}
+
 /* Before the commit: decide who rings, and do it here if it is this transaction. */
 static void
 before_commit(void)
@@ -185,7 +199,7 @@ before_commit(void)
 		return;
 	(void) wake_notify(dirty, ndirty, everything);
 	foreach (lc, live_events)
-		Async_Notify(WAKE_CHANNEL_LIVE, ((LiveEvent *) lfirst(lc))->payload);
+		wake_notify_live(((LiveEvent *) lfirst(lc))->payload);
 }
 
 /* After the commit: hand everything to the notifier.  Nothing here may fail. */

@@ -10,6 +10,7 @@
 #define WAKE_CHANNEL      "pev"
 #define WAKE_CHANNEL_LIVE "pev_live"
 #define WAKE_PAYLOAD_MAX  7900 /* bytes; NOTIFY takes less than 8000 */
+#define WAKE_LIVE_MAX     7800 /* bytes of an unstored event, its stream and type included */
 
 /* A stream with news. */
 typedef struct Doorbell
@@ -21,6 +22,7 @@ typedef struct Doorbell
 #define WAKE_GLOBAL PG_INT64_MIN /* wake_live(): for every subscriber of every stream */
 
 extern void wake_stream(int64 stream, int64 seq, bool urgent);
+extern void wake_notify_live(const char *payload);
 extern int wake_notify(const Doorbell *doorbells, int count, bool everything);
 extern void wake_live(int64 stream, const char *type, const Jsonb *data);
 extern void wake_init(void);

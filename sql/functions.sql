@@ -153,16 +153,27 @@ WITH event AS (
   SELECT
     e.execution_id, e.seq, e.event_type, e.event_data, e.created_at,
     @extschema@.pev_is_terminal(e.event_type, e.event_data) AS closes,
-    CASE e.event_type
-      WHEN 'progress' THEN (e.event_data->>'percentage')::numeric / 100
-      WHEN 'generation_progress' THEN (e.event_data->>'progress')::numeric / 100
-      WHEN 'upload_progress' THEN (e.event_data->>'progress')::numeric / 100
-      WHEN 'PipelineStatus' THEN (e.event_data->>'progress')::numeric
-      WHEN 'StreamingProgressEvent' THEN (e.event_data->>'progress')::numeric
-    END AS progress,
+    -- A number of the event, if it is one: the owner may have changed the schemas.
+    CASE jsonb_typeof(f.progress) WHEN 'number' THEN f.progress::numeric / f.full_scale END
+      AS progress,
+    CASE jsonb_typeof(f.tokens) WHEN 'number' THEN f.tokens::numeric END AS tokens,
+    CASE jsonb_typeof(f.prompts) WHEN 'number' THEN f.prompts::numeric END AS prompts,
     coalesce(e.event_data->>'message', e.event_data->>'error', e.event_data->>'summary',
              e.event_data->'phase'->>'description') AS message
-  FROM @extschema@.assistant_architect_events e
+  FROM @extschema@.assistant_architect_events e,
+    LATERAL (SELECT
+      CASE WHEN e.event_type = 'progress' THEN e.event_data->'percentage'
+           WHEN e.event_type IN ('generation_progress', 'upload_progress',
+                                 'PipelineStatus', 'StreamingProgressEvent')
+           THEN e.event_data->'progress' END AS progress,
+      CASE WHEN e.event_type IN ('PipelineStatus', 'StreamingProgressEvent') THEN 1 ELSE 100 END
+        AS full_scale,
+      CASE e.event_type WHEN 'execution-complete' THEN e.event_data->'totalTokens'
+                        WHEN 'prompt-complete' THEN e.event_data->'outputTokens'
+                        WHEN 'PipelineStatus' THEN e.event_data->'tokenCount'
+                        WHEN 'TokenCount' THEN e.event_data->'tokenCount' END AS tokens,
+      CASE e.event_type WHEN 'execution-start' THEN e.event_data->'totalPrompts' END AS prompts
+    ) f
   WHERE NOT EXISTS (SELECT FROM @extschema@.pev_stream s
                     WHERE s.id = e.execution_id AND s.kind IS NOT NULL)
 ), execution AS (
@@ -170,20 +181,16 @@ WITH event AS (
     execution_id,
     count(*) AS events,
     bool_or(closes) AS closed,
-    bool_or(closes AND (event_type = 'execution-error' OR event_data->>'status' = 'failed'))
+    bool_or(closes AND (event_type = 'execution-error'
+                        OR coalesce(event_data->>'status', '') = 'failed'))
       AS failed,
-    max(progress) AS progress,
-    count(*) FILTER (WHERE event_type = 'prompt-complete')
-      / nullif(max((event_data->>'totalPrompts')::numeric)
-               FILTER (WHERE event_type = 'execution-start'), 0) AS prompts_done,
-    max((event_data->>'totalTokens')::numeric) FILTER (WHERE event_type = 'execution-complete')
-      AS total_tokens,
-    sum((event_data->>'outputTokens')::numeric) FILTER (WHERE event_type = 'prompt-complete')
-      AS prompt_tokens,
-    max((event_data->>'tokenCount')::numeric) FILTER (WHERE event_type = 'PipelineStatus')
-      AS pipeline_tokens,
-    sum((event_data->>'tokenCount')::numeric) FILTER (WHERE event_type = 'TokenCount')
-      AS counted_tokens,
+    greatest(max(progress),
+             count(*) FILTER (WHERE event_type = 'prompt-complete') / nullif(max(prompts), 0))
+      AS progress,
+    coalesce(max(tokens) FILTER (WHERE event_type = 'execution-complete'),
+             sum(tokens) FILTER (WHERE event_type = 'prompt-complete'),
+             max(tokens) FILTER (WHERE event_type = 'PipelineStatus'),
+             sum(tokens) FILTER (WHERE event_type = 'TokenCount')) AS tokens,
     min(created_at) AS started_at,
     max(created_at) FILTER (WHERE closes) AS finished_at,
     (array_agg(message ORDER BY seq DESC) FILTER (WHERE message IS NOT NULL))[1] AS last_message
@@ -194,10 +201,9 @@ SELECT
   x.execution_id,
   (SELECT s.key FROM @extschema@.pev_stream s WHERE s.id = x.execution_id) AS key,
   CASE WHEN x.failed THEN 'failed' WHEN x.closed THEN 'completed' ELSE 'running' END AS status,
-  round(CASE WHEN x.closed AND NOT x.failed THEN 1
-             ELSE least(greatest(x.progress, x.prompts_done), 1) END, 4) AS progress,
-  round(coalesce(x.total_tokens, x.prompt_tokens, x.pipeline_tokens, x.counted_tokens))::bigint
-    AS tokens,
+  CASE WHEN x.closed AND NOT x.failed OR x.progress > 1 THEN 1.0000
+       ELSE round(x.progress, 4) END AS progress,
+  x.tokens,
   x.events,
   x.started_at,
   x.finished_at,
@@ -210,6 +216,8 @@ COMMENT ON COLUMN pev_executions.status IS 'running, completed or failed';
 COMMENT ON COLUMN pev_executions.progress IS 'furthest progress reported, 0 to 1; NULL: none yet';
 COMMENT ON COLUMN pev_executions.tokens IS 'tokens reported so far; NULL: none yet';
 COMMENT ON COLUMN pev_executions.events IS 'number of events kept';
+COMMENT ON COLUMN pev_executions.execution_id IS 'the stream';
+COMMENT ON COLUMN pev_executions.started_at IS 'time of the first event kept';
 COMMENT ON COLUMN pev_executions.finished_at IS 'time of the event that closed the stream; NULL while it runs';
 COMMENT ON COLUMN pev_executions.duration IS 'first to last event; NULL while it runs';
 COMMENT ON COLUMN pev_executions.last_message IS 'latest text meant for people';
@@ -246,7 +254,7 @@ CREATE FUNCTION pev_register_stream_kind(prefix text, description text,
     INSERT INTO @extschema@.pev_stream_kind AS k (prefix, description, families)
     VALUES (prefix, description, families)
     ON CONFLICT (prefix) DO UPDATE
-      SET description = EXCLUDED.description, families = EXCLUDED.families, builtin = false
+      SET description = EXCLUDED.description, families = EXCLUDED.families
   $$;
 COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
   'declare a prefix of stream keys and the event families it carries (NULL: all), or change it; needs INSERT and UPDATE on pev_stream_kind; raises 23514';

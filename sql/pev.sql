@@ -49,13 +49,14 @@ CREATE TABLE pev_event_type (
 COMMENT ON TABLE pev_event_type IS 'catalogue of event types, one row a value of assistant_event_type';
 COMMENT ON COLUMN pev_event_type.name IS 'the value of assistant_event_type, and the SSE event field';
 COMMENT ON COLUMN pev_event_type.family IS 'group of types that one kind of application emits';
+COMMENT ON COLUMN pev_event_type.description IS 'what an event of this type says';
 COMMENT ON COLUMN pev_event_type.schema IS 'JSON Schema that event_data must conform to; x-pev-stamp on a property names the value supplied when it is absent, x-pev-round the decimals a number is rounded to';
 COMMENT ON COLUMN pev_event_type.terminal_when IS 'JSON Schema over event_data; an event for which it holds closes its stream; NULL: never';
 COMMENT ON COLUMN pev_event_type.durable IS 'false: delivered to whoever listens, not stored';
 COMMENT ON COLUMN pev_event_type.global IS 'delivered to every subscriber, whatever stream they watch; only for types that are not stored';
 COMMENT ON COLUMN pev_event_type.priority IS 'critical: delivered at once; bulk: may be grouped with others; normal: neither';
 COMMENT ON COLUMN pev_event_type.max_bytes IS 'largest event_data, in bytes of jsonb';
-COMMENT ON COLUMN pev_event_type.builtin IS 'comes with the extension';
+COMMENT ON COLUMN pev_event_type.builtin IS 'as it came with the extension; false once a user has written the row';
 
 CREATE TABLE pev_stream_kind (
   prefix text COLLATE "C" PRIMARY KEY CHECK (prefix ~ '^[A-Za-z][A-Za-z0-9_-]{0,62}$'),
@@ -65,6 +66,8 @@ CREATE TABLE pev_stream_kind (
 );
 COMMENT ON TABLE pev_stream_kind IS 'prefixes that stream keys may begin with, as in user:u_1';
 COMMENT ON COLUMN pev_stream_kind.prefix IS 'what stands before the colon';
+COMMENT ON COLUMN pev_stream_kind.description IS 'what streams of this kind are for';
+COMMENT ON COLUMN pev_stream_kind.builtin IS 'as it came with the extension; false once a user has written the row';
 COMMENT ON COLUMN pev_stream_kind.families IS 'event families that these streams carry; NULL: all';
 
 INSERT INTO pev_stream_kind VALUES
@@ -82,6 +85,7 @@ COMMENT ON TABLE pev_stream IS 'streams that are named by a key; rows are made b
 COMMENT ON COLUMN pev_stream.id IS 'execution_id of the stream''s events; below zero, so that it never meets an application''s own';
 COMMENT ON COLUMN pev_stream.key IS 'UUID, word or prefix:name; UUIDs in lower case';
 COMMENT ON COLUMN pev_stream.kind IS 'prefix of the key; NULL: it has none';
+COMMENT ON COLUMN pev_stream.created_at IS 'when the first event of the key came';
 
 CREATE TABLE assistant_architect_events (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -97,6 +101,7 @@ COMMENT ON TABLE assistant_architect_events IS 'events, numbered 1, 2, 3, … pe
 COMMENT ON COLUMN assistant_architect_events.id IS 'order of arrival';
 COMMENT ON COLUMN assistant_architect_events.execution_id IS 'the stream: an application''s number, or pev_stream.id';
 COMMENT ON COLUMN assistant_architect_events.seq IS 'position in the stream, without gaps; the SSE id';
+COMMENT ON COLUMN assistant_architect_events.event_type IS 'what the event says; see pev_event_type';
 COMMENT ON COLUMN assistant_architect_events.event_data IS 'what clients receive';
 COMMENT ON COLUMN assistant_architect_events.created_at IS 'when the event was numbered; sorts as seq does';
 
@@ -112,8 +117,12 @@ CREATE FUNCTION pev_before_delete() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNA
 COMMENT ON FUNCTION pev_before_delete() IS 'keeps the last event of a stream';
 CREATE FUNCTION pev_catalog_check() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION pev_catalog_check() IS 'refuses an event type whose schema does not compile';
+CREATE FUNCTION pev_catalog_own() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_catalog_own() IS 'marks what users write in the catalogue as theirs';
 CREATE FUNCTION pev_catalog_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION pev_catalog_changed() IS 'makes all sessions read the catalogue anew';
+REVOKE ALL ON FUNCTION pev_before_insert(), pev_after_insert(), pev_before_update(),
+  pev_before_delete(), pev_catalog_check(), pev_catalog_own(), pev_catalog_changed() FROM PUBLIC;
 
 CREATE TRIGGER pev_before_insert BEFORE INSERT ON assistant_architect_events
   FOR EACH ROW EXECUTE FUNCTION pev_before_insert();
@@ -126,6 +135,10 @@ CREATE TRIGGER pev_before_delete BEFORE DELETE ON assistant_architect_events
 
 CREATE TRIGGER pev_catalog_check BEFORE INSERT OR UPDATE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_check();
+CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_event_type
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
+CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_stream_kind
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
 CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_event_type
   EXECUTE FUNCTION pev_catalog_changed();
 CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_stream_kind
