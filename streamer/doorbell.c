@@ -47,14 +47,17 @@ doorbell_next(const char **payload, int64_t *stream, int64_t *seq)
 	return DOORBELL_EVERYWHERE;
 }
 
-/* Take "id type json" or "* type json" apart. */
+/* Take "n id type json" or "n * type json" apart; n only keeps payloads distinct. */
 bool
 live_parse(const char *payload, LiveEvent *event)
 {
 	const char *text = payload;
 	const char *space;
+	int64_t number;
 
 	event->stream = 0;
+	if (!number_until(&text, ' ', &number))
+		return false;
 	event->global = strncmp(text, "* ", 2) == 0;
 	if (event->global)
 		text += 2;

@@ -63,21 +63,24 @@ main(void)
 	is_doorbell("x", "all ");
 	is_doorbell("- :", "all all ");
 
-	ok(live_parse("-5 typing {\"a\": 1, \"b\": 2}", &event) && !event.global && event.stream == -5,
+	ok(live_parse("0 -5 typing {\"a\": 1, \"b\": 2}", &event) && !event.global &&
+		   event.stream == -5,
 	   "an event for one stream");
 	ok(event.type_len == 6 && strncmp(event.type, "typing", 6) == 0, "its type");
 	is(event.data, "{\"a\": 1, \"b\": 2}", "its data runs to the end");
-	ok(live_parse("* log_entry {}", &event) && event.global, "an event for everybody");
+	ok(live_parse("17 * log_entry {}", &event) && event.global, "an event for everybody");
 	is(event.data, "{}", "its data");
 	is_no_live("");
-	is_no_live("*");
-	is_no_live("* ");
-	is_no_live("* log_entry");
-	is_no_live("* log_entry ");
-	is_no_live("*  {}");
-	is_no_live("x typing {}");
-	is_no_live("5");
-	is_no_live("5 ");
+	is_no_live("* log_entry {}");
+	is_no_live("5 typing {}");
+	is_no_live("1 *");
+	is_no_live("1 * ");
+	is_no_live("1 * log_entry");
+	is_no_live("1 * log_entry ");
+	is_no_live("1 *  {}");
+	is_no_live("1 x typing {}");
+	is_no_live("1 5");
+	is_no_live("1 5 ");
 	is_no_live("5typing {}");
 	is_no_live(" 5 typing {}");
 	return done();
