@@ -66,7 +66,7 @@ static const Option options[] = {
 	 AT(backlog_bytes), "SIZE", "memory for recent events of all streams together"},
 	{"--stream-backlog-bytes", "PEV_STREAM_BACKLOG_BYTES", OPTION_SIZE, "1MiB", 4 * KIB, 16 * GIB,
 	 AT(stream_backlog_bytes), "SIZE", "memory for recent events of one stream"},
-	{"--max-clients", "PEV_MAX_CLIENTS", OPTION_COUNT, "20000", 1, 1000000, AT(max_clients),
+	{"--max-clients", "PEV_MAX_CLIENTS", OPTION_COUNT, "10000", 1, 1000000, AT(max_clients),
 	 "NUMBER", "clients served at once; those beyond it are told to come back later"},
 	{"--send-timeout", "PEV_SEND_TIMEOUT", OPTION_DURATION, "30s", SEC, HOUR, AT(send_timeout),
 	 "DURATION",

@@ -41,11 +41,11 @@
 #include "respond.h"
 
 #define HTTP_BACKLOG           1024
-#define HTTP_SPARE_CLIENTS     256 /* connections for those who are not subscribers */
-#define HTTP_SPARE_FILES       64  /* descriptors that are not connections */
-#define HTTP_CONNECTION_MEMORY (32 * 1024)
-#define HTTP_BLOCK             1024 /* buffer of an HTTP/1.0 response; 1.1 does without */
-#define RETRY_JITTER           25   /* percent, as below */
+#define HTTP_SPARE_CLIENTS     256         /* connections for those who are not subscribers */
+#define HTTP_SPARE_FILES       64          /* descriptors that are not connections */
+#define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header */
+#define HTTP_BLOCK             1024        /* buffer of an HTTP/1.0 response; 1.1 does without */
+#define RETRY_JITTER           25          /* percent, as below */
 #define COME_BACK_JITTER       50
 #define COME_BACK_DRAIN        5 /* times --retry */
 #define COME_BACK_OVERLOAD     15
@@ -179,13 +179,24 @@ http_on_room(void *arg, uint64_t pos, char *out, size_t size)
 	return filled;
 }
 
-/* The peer has closed its side. */
+/* A client is closed because it takes nothing. */
+static void
+request_log_timeout(const Request *req)
+{
+	log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
+}
+
+/* The peer has closed its side, or TCP has given it up. */
 static void
 http_on_hang_up(void *arg, uint32_t events)
 {
 	Request *req = arg;
+	int error = 0;
+	socklen_t len = sizeof(error);
 
-	(void) events;
+	if ((events & EPOLLERR) &&
+		getsockopt(req->hang_up.fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == ETIMEDOUT)
+		request_log_timeout(req);
 	loop_unwatch(&req->hang_up);
 	subscriber_hang_up(req->sub);
 }
@@ -406,7 +417,7 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 	if (req->sub != NULL)
 	{
 		if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
-			log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
+			request_log_timeout(req);
 		else
 			log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
 		loop_unwatch(&req->hang_up);
