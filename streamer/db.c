@@ -252,9 +252,7 @@ db_become_ready(void)
 {
 	db_set_state(DB_IDLE);
 	timer_clear(&db.patience);
-	db.delay = DB_DELAY_FIRST;
 	db.trouble = NULL;
-	db.last_error[0] = '\0';
 	log_info("database: connected, extension in schema %s", db.schema);
 	db.hooks->ready();
 }
@@ -323,6 +321,9 @@ db_end_query(void)
 		db_setup_next();
 	else if (db.state == DB_BUSY)
 	{
+		/* Only now is it sure to work: a query may fail whenever it is sent. */
+		db.delay = DB_DELAY_FIRST;
+		db.last_error[0] = '\0';
 		db_set_state(DB_IDLE);
 		timer_clear(&db.patience);
 		db.done(true);
@@ -453,6 +454,16 @@ db_connect(void *arg)
 	PQsetNoticeProcessor(db.conn, db_on_notice, NULL);
 	timer_set(&db.patience, DB_PATIENCE, db_on_patience, NULL);
 	loop_watch(&db.watch, PQsocket(db.conn), EPOLLOUT, db_on_socket, NULL);
+}
+
+/* Is it a connection string or URI that libpq understands? */
+bool
+db_dsn_is_valid(const char *dsn)
+{
+	PQconninfoOption *parts = PQconninfoParse(dsn, NULL);
+
+	PQconninfoFree(parts);
+	return parts != NULL;
 }
 
 /* Start connecting; dsn may be NULL.  Both arguments stay the caller's. */

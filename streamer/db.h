@@ -33,6 +33,7 @@ typedef void (*DbRow)(const PGresult *row);
 /* After the last row.  ok: they were all there. */
 typedef void (*DbDone)(bool ok);
 
+extern bool db_dsn_is_valid(const char *dsn);
 extern void db_start(const char *dsn, const DbHooks *hooks);
 extern void db_stop(void);
 extern bool db_is_up(void);

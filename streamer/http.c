@@ -49,6 +49,7 @@
 #define COME_BACK_JITTER       50
 #define COME_BACK_DRAIN        5 /* times --retry */
 #define COME_BACK_OVERLOAD     15
+#define OVERLOAD_LOG_INTERVAL  60000
 
 /* A request, from its first line until its response has been sent or given up. */
 typedef struct Request
@@ -80,6 +81,7 @@ static struct
 	uint64_t last_client;
 	int64_t max_clients;
 	bool draining;
+	int64_t overload_time; /* when too many clients were last logged */
 } http = {.listener = -1, .watch = {.fd = -1}};
 
 static enum MHD_Result http_stream(Request *req);
@@ -158,8 +160,18 @@ request_come_back(Request *req, int times, const char *why)
 		log_fatal("cannot make a response");
 	response_stream_headers(response);
 	respond_header(response, "Connection", "close");
-	log_write(LOG_INFO, req->client, "sent away: %s", why);
+	log_write(LOG_DEBUG, req->client, "sent away: %s", why);
 	return respond_send(req->conn, MHD_HTTP_OK, response);
+}
+
+/* Say, but not for each client, that there are too many. */
+static void
+http_log_overload(void)
+{
+	if (http.overload_time != 0 && loop_now() - http.overload_time < OVERLOAD_LOG_INTERVAL)
+		return;
+	http.overload_time = loop_now();
+	log_warning("clients are sent away: there are %" PRId64 ", the most allowed", http.max_clients);
 }
 
 /* libmicrohttpd has room for more of the response. */
@@ -289,7 +301,10 @@ http_stream(Request *req)
 	if (http.draining)
 		return request_come_back(req, COME_BACK_DRAIN, "draining");
 	if (subscriber_count() >= (size_t) http.max_clients)
+	{
+		http_log_overload();
 		return request_come_back(req, COME_BACK_OVERLOAD, "too many clients");
+	}
 	query = strchr(req->target, '?');
 	if (query != NULL)
 		*query++ = '\0';

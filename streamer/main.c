@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "db.h"
 #include "feed.h"
 #include "http.h"
 #include "hub.h"
@@ -172,6 +173,12 @@ main(int argc, char **argv)
 	}
 	else if (config.version)
 		puts("pev-streamer " PEV_VERSION);
+	else if (config.dsn != NULL && !db_dsn_is_valid(config.dsn))
+	{
+		/* What libpq says of it may quote a password. */
+		fputs("pev-streamer: --dsn must be a connection string or URI of libpq\n", stderr);
+		code = EXIT_USAGE;
+	}
 	else
 		code = main_serve(&config);
 	config_free(&config);

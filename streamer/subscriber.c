@@ -27,6 +27,7 @@
 #define LIVE_MAX        64    /* frames that wait for one client; the oldest goes first */
 #define NEAR_TAIL_BYTES 32768 /* lacking less than this, a client lets the tail be read */
 #define PAGE_LOW_BYTES  65536 /* holding less than this, it gets its next page */
+#define WINDOW_JUMP     1000 /* rows; being further ahead than this, a client takes the window along */
 
 struct LiveQueue
 {
@@ -250,20 +251,23 @@ stream_is_wanted(const Stream *stream)
 
 /*
  * Give a subscriber its position, now that the stream's last row is known.  One
- * ahead of the window waits for it to arrive if somebody is drawing it along,
- * else it takes the window with it.  One that claims to have seen more than
- * there is gets what comes after that, as it asked.
+ * that has seen numbers beyond it saw them before the table was restored or
+ * lost commits in a crash; they will come again, and it will want them.
+ *
+ * One a little ahead of a window that somebody draws along waits for it, or a
+ * busy stream's window would jump with everyone who comes; else the window
+ * goes where it is.
  */
 void
 subscriber_place(Subscriber *sub, int64_t last)
 {
 	Stream *stream = sub->stream;
 
-	sub->pos = sub->cursor.now ? last : sub->cursor.seq;
-	sub->read = sub->pos < last ? sub->pos : last;
+	sub->pos = sub->cursor.now || sub->cursor.seq > last ? last : sub->cursor.seq;
+	sub->read = sub->pos;
 	if (sub->read > stream->tail)
 	{
-		if (stream_is_wanted(stream))
+		if (sub->read - stream->tail <= WINDOW_JUMP && stream_is_wanted(stream))
 			sub->read = stream->tail;
 		else
 			stream_restart(stream, sub->read);

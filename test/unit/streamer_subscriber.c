@@ -434,6 +434,45 @@ test_order(void)
 	hub_close();
 }
 
+/* A subscriber after some position of a stream whose last row is known to be this. */
+static Subscriber *
+place(Client *client, int64_t after, int64_t last)
+{
+	StreamKey key = {.numeric = true, .id = 1, .text = "1"};
+	Cursor cursor = {.given = true, .now = after < 0, .seq = after};
+	TypeFilter filter = {0};
+	Subscriber *sub = subscriber_new(1, client, &key, &cursor, &filter);
+
+	subscriber_place(sub, last);
+	return sub;
+}
+
+/* Where subscribers begin, and what that does to the window. */
+static void
+test_places(void)
+{
+	Client client[4] = {0};
+	Subscriber *sub[4];
+	Stream *stream;
+
+	hub_init(1 << 20, 1 << 20);
+	subscriber_init(&hooks, 15000);
+	page_init(PAGES_BYTES);
+	sub[0] = place(&client[0], 700, 5000);
+	stream = sub[0]->stream;
+	ok(sub[0]->pos == 700 && stream->tail == 700, "the window begins with the first to come");
+	sub[1] = place(&client[1], 1200, 5000);
+	ok(sub[1]->pos == 1200 && stream->tail == 700, "it does not jump for one a little ahead");
+	sub[2] = place(&client[2], -1, 5000);
+	ok(sub[2]->pos == 5000 && stream->tail == 5000, "it does for one far ahead");
+	sub[3] = place(&client[3], 9000, 5000);
+	is_number(sub[3]->pos, 5000, "who claims to have seen more than there is begins at the end");
+	for (int i = 0; i < 4; i++)
+		subscriber_free(sub[i]);
+	subscriber_close();
+	hub_close();
+}
+
 /* A long history is read no faster than its fastest reader takes it. */
 static void
 test_backpressure(void)
@@ -473,6 +512,7 @@ main(void)
 	loop_init();
 	test_order();
 	test_backpressure();
+	test_places();
 	test_delivery();
 	loop_close();
 	return done();
