@@ -251,8 +251,7 @@ stream_is_wanted(const Stream *stream)
 
 /*
  * Give a subscriber its position, now that the stream's last row is known.  One
- * that has seen numbers beyond it saw them before the table was restored or
- * lost commits in a crash; they will come again, and it will want them.
+ * that names a position beyond it gets what comes after that, as it asked.
  *
  * One a little ahead of a window that somebody draws along waits for it, or a
  * busy stream's window would jump with everyone who comes; else the window
@@ -263,8 +262,8 @@ subscriber_place(Subscriber *sub, int64_t last)
 {
 	Stream *stream = sub->stream;
 
-	sub->pos = sub->cursor.now || sub->cursor.seq > last ? last : sub->cursor.seq;
-	sub->read = sub->pos;
+	sub->pos = sub->cursor.now ? last : sub->cursor.seq;
+	sub->read = sub->pos < last ? sub->pos : last;
 	if (sub->read > stream->tail)
 	{
 		if (sub->read - stream->tail <= WINDOW_JUMP && stream_is_wanted(stream))
