@@ -39,9 +39,10 @@
 #include "compat.h"
 #include "notifier.h"
 
-#define BATCH_MAX        2048 /* doorbells in one transaction */
-#define LIVE_BATCH_MAX   256  /* unstored events in one transaction */
-#define BUSY_BATCH       16   /* from this size on, pause so that the next is larger */
+#define BATCH_MAX        2048  /* doorbells in one transaction */
+#define LIVE_BATCH_MAX   256   /* unstored events in one transaction */
+#define BUSY_WINDOW_US   10000 /* the load is measured over this long */
+#define BUSY_WINDOW_WORK 30    /* and called busy from this many doorbells on */
 #define PAUSE_MS         1
 #define IDLE_EXIT_MS     300000 /* give the worker slot back after this long without work */
 #define STOP_PATIENCE_MS 5000   /* wait this long for a notifier to end */
@@ -208,6 +209,29 @@ on_exit_notifier(int code, Datum slot)
 	notifier_set_state((NotifierSlot *) DatumGetPointer(slot), NOTIFIER_STOPPED, 0);
 }
 
+/*
+ * Do doorbells come so often that it pays to let them gather?  While the
+ * notifier sleeps each costs the writer a signal, and the notifier a
+ * transaction; a pause ends both, but costs every event half of it.
+ */
+static bool
+is_busy(int work)
+{
+	static TimestampTz window_start = 0;
+	static int window_work = 0;
+	static bool busy = false;
+	TimestampTz now = GetCurrentTimestamp();
+
+	window_work += work;
+	if (now - window_start >= BUSY_WINDOW_US)
+	{
+		busy = (int64) window_work * BUSY_WINDOW_US >= BUSY_WINDOW_WORK * (now - window_start);
+		window_start = now;
+		window_work = 0;
+	}
+	return busy;
+}
+
 /* The notifier's life: ring, pause if there is much to ring, sleep if there is nothing. */
 static void
 run(NotifierSlot *slot)
@@ -216,12 +240,9 @@ run(NotifierSlot *slot)
 
 	for (;;)
 	{
-		int work;
-
 		if (notifier_sleep(slot) && (wait_latch(IDLE_EXIT_MS) & WL_TIMEOUT) && notifier_sleep(slot))
 			proc_exit(0);
-		work = ring_batch(slot, batch);
-		if (work >= BUSY_BATCH)
+		if (is_busy(ring_batch(slot, batch)))
 			(void) wait_latch(PAUSE_MS);
 		else
 			CHECK_FOR_INTERRUPTS();
