@@ -247,7 +247,8 @@ turn_next(StreamTurn *turn, const EventType *type, bool closes)
 	/* strictly later than its predecessor, so that it sorts as seq does if the clock steps back */
 	turn->created_at = Max(GetCurrentTimestamp(), turn->created_at + 1);
 	turn->assigned++;
-	turn->command = GetCurrentCommandId(false);
+	/* counts as used, so that a command within this one gets another id */
+	turn->command = GetCurrentCommandId(true);
 	if (closes)
 	{
 		turn->closed_at = turn->assigned;

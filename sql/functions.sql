@@ -73,7 +73,7 @@ CREATE FUNCTION pev_stream_id(key text) RETURNS bigint
   $$;
 CREATE FUNCTION pev_stream_id(key uuid) RETURNS bigint
   LANGUAGE sql STABLE STRICT PARALLEL SAFE
-  AS $$ SELECT s.id FROM @extschema@.pev_stream s WHERE s.key = key::text $$;
+  AS $$ SELECT s.id FROM @extschema@.pev_stream s WHERE s.key = $1::text $$;
 COMMENT ON FUNCTION pev_stream_id(text) IS
   'execution_id of a key, or NULL if it has no event yet; raises 22003, 22023';
 COMMENT ON FUNCTION pev_stream_id(uuid) IS
@@ -158,8 +158,11 @@ WITH event AS (
       AS progress,
     CASE jsonb_typeof(f.tokens) WHEN 'number' THEN f.tokens::numeric END AS tokens,
     CASE jsonb_typeof(f.prompts) WHEN 'number' THEN f.prompts::numeric END AS prompts,
-    coalesce(e.event_data->>'message', e.event_data->>'error', e.event_data->>'summary',
-             e.event_data->'phase'->>'description') AS message
+    coalesce(e.event_data->>'message',
+             CASE jsonb_typeof(e.event_data->'error')
+               WHEN 'object' THEN e.event_data->'error'->>'message'
+               ELSE e.event_data->>'error' END,
+             e.event_data->>'summary', e.event_data->'phase'->>'description') AS message
   FROM @extschema@.assistant_architect_events e,
     LATERAL (SELECT
       CASE WHEN e.event_type = 'progress' THEN e.event_data->'percentage'
