@@ -16,7 +16,6 @@
  * knows why.  503 and 429 end an EventSource for good, so a subscriber that
  * cannot be served is answered 200, told when to come back, and let go.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <netinet/in.h>
@@ -34,13 +33,13 @@
 #include "frame.h"
 #include "http.h"
 #include "hub.h"
+#include "listen.h"
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
 #include "lookup.h"
 #include "respond.h"
 
-#define HTTP_BACKLOG           1024
 #define HTTP_SPARE_CLIENTS     256         /* connections for those who are not subscribers */
 #define HTTP_SPARE_FILES       64          /* descriptors that are not connections */
 #define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header */
@@ -51,7 +50,7 @@
 #define COME_BACK_OVERLOAD     15
 #define OVERLOAD_LOG_INTERVAL  60000
 
-/* A request, from its first line until its response has been sent or given up. */
+/* A connection and the request on it; the next request takes the structure over. */
 typedef struct Request
 {
 	uint64_t client;
@@ -326,17 +325,44 @@ http_stream(Request *req)
 
 /* ---- requests ---- */
 
-/* libmicrohttpd has read the request line.  The result comes back as *con_cls. */
+/* A connection is accepted or closed; its request structure lives as long. */
+static void
+http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
+				   enum MHD_ConnectionNotificationCode code)
+{
+	Request *req = *context;
+
+	(void) cls;
+	if (code == MHD_CONNECTION_NOTIFY_STARTED)
+	{
+		req = mem_zero(sizeof(Request));
+		req->conn = conn;
+		req->hang_up.fd = -1;
+		*context = req;
+		return;
+	}
+	free(req->target);
+	free(req);
+	*context = NULL;
+}
+
+/*
+ * libmicrohttpd has read the request line.  The result comes back as *con_cls,
+ * but if the header never comes then nothing else does: hence the structure is
+ * the connection's.
+ */
 static void *
 http_on_target(void *cls, const char *target, struct MHD_Connection *conn)
 {
-	Request *req = mem_zero(sizeof(Request));
+	Request *req =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 
 	(void) cls;
-	req->client = ++http.last_client;
-	req->conn = conn;
-	req->hang_up.fd = -1;
+	free(req->target);
 	req->target = mem_string(target);
+	req->client = ++http.last_client;
+	req->begun = false;
+	req->head = false;
 	return req;
 }
 
@@ -437,9 +463,10 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 			log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
 		loop_unwatch(&req->hang_up);
 		subscriber_free(req->sub);
+		req->sub = NULL;
 	}
 	free(req->target);
-	free(req);
+	req->target = NULL;
 }
 
 /* A subscriber's connection is wanted again. */
@@ -489,44 +516,6 @@ http_raise_files(void)
 				http.max_clients, http.config->max_clients, (unsigned long long) files.rlim_cur);
 }
 
-/* Bind and listen. */
-static bool
-http_listen(const ListenAddress *address)
-{
-	int on = 1;
-	int fd = socket(address->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	http.listener = fd;
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-		bind(fd, (const struct sockaddr *) &address->addr, address->len) != 0 ||
-		listen(fd, HTTP_BACKLOG) != 0)
-	{
-		log_error("--listen: cannot listen on %s: %s", address->text, strerror(errno));
-		return false;
-	}
-	return true;
-}
-
-/* Log the address in use, the port as it turned out. */
-static void
-http_log_address(void)
-{
-	struct sockaddr_storage addr;
-	socklen_t len = sizeof(addr);
-	char host[INET6_ADDRSTRLEN] = "";
-	const struct sockaddr_in *v4 = (const struct sockaddr_in *) &addr;
-	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) &addr;
-
-	if (getsockname(http.listener, (struct sockaddr *) &addr, &len) != 0)
-		log_fatal("getsockname: %s", strerror(errno));
-	if (addr.ss_family == AF_INET6)
-		log_info("listening on http://[%s]:%u",
-				 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)), ntohs(v6->sin6_port));
-	else
-		log_info("listening on http://%s:%u", inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)),
-				 ntohs(v4->sin_port));
-}
-
 /* The loop wakes up for libmicrohttpd; http_run does the work, once a turn. */
 static void
 http_on_event(void *arg, uint32_t events)
@@ -542,19 +531,18 @@ http_start(const Config *config)
 
 	http.config = config;
 	http_raise_files();
-	if (!http_listen(&config->listen))
+	http.listener = listen_open(&config->listen);
+	if (http.listener < 0)
 		return false;
-	http.daemon =
-		MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER,
-						 http_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http.listener,
-						 MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_CONNECTION_LIMIT,
-						 (unsigned int) http.max_clients + HTTP_SPARE_CLIENTS,
-						 MHD_OPTION_CONNECTION_TIMEOUT,
-						 (unsigned int) ((config->send_timeout + 999) / 1000),
-						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
-						 MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
-						 MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL,
-						 MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL, MHD_OPTION_END);
+	http.daemon = MHD_start_daemon(
+		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
+		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+		MHD_OPTION_CONNECTION_LIMIT, (unsigned int) http.max_clients + HTTP_SPARE_CLIENTS,
+		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) ((config->send_timeout + 999) / 1000),
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
+		MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+		http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
+		MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL, MHD_OPTION_END);
 	if (http.daemon == NULL)
 	{
 		log_error("cannot start the HTTP server: %s", strerror(errno));
@@ -562,7 +550,7 @@ http_start(const Config *config)
 	}
 	loop_watch(&http.watch, MHD_get_daemon_info(http.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
 			   EPOLLIN, http_on_event, NULL);
-	http_log_address();
+	listen_log(http.listener);
 	return true;
 }
 
