@@ -1,0 +1,110 @@
+// README.md does what it says: every SQL statement, curl command and line of
+// JavaScript in it is run, in order, against real servers.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { after, before } from 'node:test';
+import fs from 'node:fs';
+import path from 'node:path';
+import { EventSource } from 'eventsource';
+import { Database, DEADLINE, Streamer, poll, root, stopStack, streamerPath, test, within } from './harness.js';
+
+const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
+const blocks = [...readme.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
+const of = (language) => blocks.filter((block) => block.language === language).map((block) => block.text);
+
+const stack = {};
+before(async () => {
+  stack.db = await Database.start();
+  await stack.db.query('CREATE DATABASE readme');
+});
+after(() => stopStack(stack));
+
+const dsn = () => stack.db.dsn.replace(/dbname=\S+/, 'dbname=readme');
+
+/** Run a program with some input; what it printed, and its exit code. */
+function run(command, args, { input = '', env = {} } = {}) {
+  const child = spawn(command, args, { env: { ...process.env, ...env } });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
+  child.stdin.end(input);
+  return within(new Promise((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => resolve({ code, output }));
+  }), command);
+}
+
+const psql = (input, ...args) => run('psql', ['-X', '-v', 'ON_ERROR_STOP=1', '-d', dsn(), ...args], { input });
+
+test('every SQL statement runs', async () => {
+  assert.ok(of('sql').length >= 6, 'the blocks were found');
+  for (const text of of('sql')) {
+    const { code, output } = await psql(text);
+    assert.equal(code, 0, `${text}\n${output}`);
+  }
+});
+
+test('the refused statement is refused with the words shown', async () => {
+  const [example] = blocks.map(({ text }) => text).filter((text) => text.startsWith('=> '));
+  const statement = example.slice(3, example.indexOf('\n'));
+  const { output } = await psql(statement.replace('(42,', '(43,'));
+  const words = (text) => text.replace(/\s+/g, ' ').trim();
+  const shown = words(example.slice(statement.length + 3)).replace(/; …$/, '');
+  assert.ok(words(output).includes(shown), `README: ${shown}\npsql: ${words(output)}`);
+});
+
+test('the streamer starts as shown, and every curl command gets an answer', async () => {
+  const [start] = of('sh').filter((text) => text.startsWith('pev-streamer'));
+  assert.equal(start, "pev-streamer --listen 127.0.0.1:8080 --dsn 'dbname=postgres'\n");
+  stack.streamer = await Streamer.start({ dsn: dsn() });
+  await poll(async () => (await fetch(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  const commands = of('sh').flatMap((text) => text.split('\n')).filter((line) => line.startsWith('curl'));
+  assert.ok(commands.length >= 4);
+  for (const line of commands) {
+    const command = line.replace('http://127.0.0.1:8080', stack.streamer.url).replace('curl', 'curl --max-time 1');
+    const { code, output } = await run('bash', ['-c', command]);
+    assert.ok(code === 0 || code === 28, `${line}: curl ended with ${code}\n${output}`);
+    assert.match(output, line.includes('readyz') ? /"ready"/ : /^id: \d+$/m, line);
+  }
+});
+
+test('the JavaScript follows a stream to its end', async () => {
+  const [code] = of('js');
+  const id = 4711;
+  const source = new Function('EventSource', 'console', `${code.replace('http://127.0.0.1:8080/events/42', `${stack.streamer.url}/events/${id}`)}; return source;`);
+  const logged = [];
+  const eventSource = source(EventSource, { log: (data) => logged.push(data) });
+  const emit = (type, data) => psql(`SELECT pev_emit(${id}, '${type}', '${JSON.stringify(data)}')`);
+  await emit('prompt-start', {
+    promptId: 1, promptName: 'a', position: 1, totalPrompts: 1, modelId: 'm', hasKnowledge: false, hasTools: false,
+  });
+  await emit('execution-complete', { totalTokens: 1, duration: 1, success: true });
+  await poll(() => eventSource.readyState === EventSource.CLOSED, 'the client closing', DEADLINE);
+  assert.equal(logged.length, 1);
+  assert.equal(logged[0].promptName, 'a');
+});
+
+test('the table of options is that of --help', async () => {
+  const { output } = await run(streamerPath, ['--help']);
+  const described = [...output.matchAll(/^ {2}(--[a-z-]+)(?: (\S+))?$/gm)].map(([, option, value]) => [option, value ?? ''].join(' ').trim());
+  const listed = [...readme.matchAll(/^\| `(--[a-z-]+)(?: ([A-Z:]+))?` \| (.*?) \|.*`(PEV_[A-Z_]+)` \|$/gm)];
+  assert.deepEqual(listed.map(([, option, value]) => [option, value ?? ''].join(' ').trim()).sort(),
+    described.filter((option) => option !== '--help' && option !== '--version').sort());
+  for (const [, option, , preset, variable] of listed) {
+    const entry = output.slice(output.indexOf(`  ${option}`)).split(/\n {2}--/)[0];
+    assert.ok(entry.includes(variable), `${option}: ${variable}`);
+    const shown = /`(.*)`/.exec(preset);
+    if (shown) assert.ok(entry.includes(`default ${shown[1]}]`), `${option}: default ${shown[1]} is not in\n${entry}`);
+  }
+});
+
+test('every event type of the catalogue is listed', async () => {
+  const { output } = await psql('SELECT name FROM pev_event_type', '-At');
+  const table = readme.slice(readme.indexOf('### The catalogue'), readme.indexOf('Its columns:'));
+  const names = output.trim().split('\n').filter((name) => /^[A-Za-z]/.test(name));
+  assert.equal(names.length, 44);
+  for (const name of names) {
+    const short = /^(?:generation|upload|sub_agent)(_.*)$/.exec(name)?.[1];
+    assert.ok(table.includes(`\`${name}\``) || (short && table.includes(`\`${short}\``)), name);
+  }
+});
