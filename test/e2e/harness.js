@@ -158,10 +158,13 @@ export class Database {
 
 /** The streamer, as a user starts it. */
 export class Streamer {
-  /** Start it; `listen` fixes the port, `args` and `env` are further options. Waits until it listens. */
+  /**
+   * Start it, and wait until it listens; `listen` fixes the port, `args` and `env` are
+   * further options. Unless they say so it never polls: that would hide lost doorbells.
+   */
   static async start({ dsn, listen = '127.0.0.1:0', args = [], env = {} }) {
     const streamer = new Streamer();
-    const command = [...wrapper, streamerPath, '--listen', listen, '--dsn', dsn, ...args];
+    const command = [...wrapper, streamerPath, '--listen', listen, '--dsn', dsn, '--poll', '1h', ...args];
     streamer.log = '';
     streamer.process = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
       stdio: ['ignore', 'inherit', 'pipe'], env: { ...process.env, ...env },
