@@ -1,0 +1,97 @@
+-- What users may rely on: every function with its signature and properties, every
+-- column with its type, who may call what, and a comment on everything public.
+SET client_min_messages = warning;
+CREATE EXTENSION pgtap;
+CREATE SCHEMA pev;
+CREATE EXTENSION pev SCHEMA pev;
+SET search_path = pev, public;
+SELECT plan(21);
+
+-- The extension's own objects.
+CREATE TEMP VIEW member AS
+SELECT classid, objid, i.type, i.identity FROM pg_depend d, pg_identify_object(d.classid, d.objid, 0) i
+WHERE d.deptype = 'e' AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pev');
+
+-- Functions: volatile or stable, parallel safety, strictness, set, result.
+CREATE TEMP VIEW function AS
+SELECT format('%s(%s)', proname, pg_get_function_arguments(p.oid)) AS signature, pg_get_function_result(p.oid) AS result,
+  provolatile::text || proparallel::text || CASE WHEN proisstrict THEN ' strict' ELSE '' END AS properties, p.*
+FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.objid;
+
+SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default", properties COLLATE "default" FROM function WHERE prorettype <> 'trigger'::regtype
+  AND proname <> 'pev_notifier_status' ORDER BY signature COLLATE "C"$$, $$VALUES
+  ('pev_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_emit_batch(stream bigint, events jsonb)', 'bigint', 'vu'),
+  ('pev_emit_batch(stream text, events jsonb)', 'bigint', 'vu'),
+  ('pev_emit_batch(stream uuid, events jsonb)', 'bigint', 'vu'),
+  ('pev_events(stream bigint)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream bigint, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream bigint, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream text)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream text, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream text, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream uuid)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream uuid, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_events(stream uuid, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
+  ('pev_execution(stream bigint)', 'SETOF pev_executions', 'ss'),
+  ('pev_execution(stream text)', 'SETOF pev_executions', 'ss'),
+  ('pev_execution(stream uuid)', 'SETOF pev_executions', 'ss'),
+  ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
+  ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
+  ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
+  ('pev_stream_id(key text)', 'bigint', 'ss strict'),
+  ('pev_stream_id(key uuid)', 'bigint', 'ss strict'),
+  ('pev_stream_key_parse(key text, OUT id bigint, OUT canonical text)', 'record', 'is strict'),
+  ('pev_try_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_try_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_try_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
+  ('pev_validate(type text, data jsonb, OUT path text, OUT keyword text, OUT message text)', 'SETOF record', 'ss')$$,
+  'functions, their results and properties');
+SELECT is_empty('SELECT signature FROM function WHERE prosecdef', 'none runs with its owner''s rights');
+SELECT is_empty('SELECT signature FROM function WHERE proname NOT LIKE ''pev\_%''', 'all begin with pev_');
+SELECT is_empty($$SELECT signature FROM function WHERE prorettype <> 'trigger'::regtype AND NOT has_function_privilege('public', oid, 'EXECUTE')$$,
+  'everybody may call them');
+SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::regtype AND has_function_privilege('public', oid, 'EXECUTE')$$,
+  'but not make triggers of the extension''s');
+
+-- Tables and views.
+SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
+  WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
+  ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
+CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
+  SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
+  FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+$$;
+SELECT results_eq('SELECT columns(''assistant_architect_events'')', ARRAY['id bigint not null identity', 'execution_id bigint not null', 'seq bigint not null',
+  'event_type assistant_event_type not null', 'event_data jsonb not null', 'created_at timestamp with time zone not null'], 'assistant_architect_events');
+SELECT results_eq('SELECT columns(''pev_event_type'')', ARRAY['name text not null', 'family text not null', 'description text not null', 'schema jsonb not null',
+  'terminal_when jsonb', 'durable boolean not null', 'global boolean not null', 'priority text not null', 'max_bytes integer not null', 'builtin boolean not null'], 'pev_event_type');
+SELECT results_eq('SELECT columns(''pev_stream'')', ARRAY['id bigint not null identity', 'key text not null', 'kind text', 'created_at timestamp with time zone not null'], 'pev_stream');
+SELECT results_eq('SELECT columns(''pev_stream_kind'')', ARRAY['prefix text not null', 'description text not null', 'families text[]', 'builtin boolean not null'], 'pev_stream_kind');
+SELECT results_eq('SELECT columns(''pev_executions'')', ARRAY['execution_id bigint', 'key text', 'status text', 'progress numeric', 'tokens numeric', 'events bigint',
+  'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'duration interval', 'last_message text'], 'pev_executions');
+SELECT col_is_pk('pev', 'assistant_architect_events', 'id', 'id is the primary key');
+SELECT col_is_unique('pev', 'assistant_architect_events', ARRAY['execution_id', 'seq'], 'a number is given once in a stream');
+SELECT fk_ok('pev', 'pev_stream', 'kind', 'pev', 'pev_stream_kind', 'prefix');
+SELECT is((SELECT reloptions FROM pg_class WHERE oid = 'pev_executions'::regclass), CASE WHEN current_setting('server_version_num')::int >= 150000
+  THEN ARRAY['security_invoker=true'] END, 'the view acts with its reader''s rights where it can');
+SELECT is((SELECT count(*) FROM pg_enum WHERE enumtypid = 'assistant_event_type'::regtype), 44::bigint, '44 types of event');
+
+-- Who may read what.
+SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'pev'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('public', oid, 'SELECT')$$,
+  ARRAY['pev_event_type', 'pev_stream_kind', 'pev_notifier_status'], 'the catalogue is for everybody to read, events are not');
+SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'pev'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('public', oid, 'INSERT, UPDATE, DELETE, TRUNCATE')$$,
+  'and nothing for everybody to write');
+
+-- A comment on everything public.
+SELECT is_empty($$SELECT type, identity FROM member WHERE type NOT IN ('trigger', 'index', 'sequence') AND type NOT LIKE '%constraint%'
+  AND identity NOT LIKE '%[]' AND obj_description(objid, classid::regclass::name) IS NULL
+  AND NOT (type = 'type' AND EXISTS (SELECT FROM pg_type WHERE oid = objid AND typtype = 'c'))$$, 'every object has a comment');
+SELECT is_empty($$SELECT attrelid::regclass, attname FROM pg_attribute JOIN member ON classid = 'pg_class'::regclass AND objid = attrelid
+  JOIN pg_class c ON c.oid = attrelid WHERE attnum > 0 AND NOT attisdropped AND relkind IN ('r', 'v') AND col_description(attrelid, attnum) IS NULL$$,
+  'and every column');
+SELECT is((SELECT description FROM pg_description WHERE objoid = (SELECT oid FROM pg_extension WHERE extname = 'pev') AND classoid = 'pg_extension'::regclass),
+  'typed, ordered, live progress events for AI pipelines', 'and the extension');
+SELECT * FROM finish();
