@@ -1,0 +1,28 @@
+// B8: what an event costs its writer when the table is large already.
+
+import { EMIT } from './b1-emit.js';
+import { OTHERS } from './lib/history.js';
+import { pgbench } from './lib/load.js';
+import { count, figure, rounds, times } from './lib/report.js';
+
+export async function run({ postgres, options, history }) {
+  const { database, rows } = await history();
+  const results = await rounds(options.rounds, ['large', 'empty'], async (name) => {
+    if (name === 'empty') await postgres.database('b8_empty');
+    await postgres.settle();
+    // Executions 2, 3, …: of the large table those that have events already.
+    const script = EMIT(OTHERS).replace('random(1, ', 'random(2, 1 + ');
+    return {
+      rate: await pgbench(postgres, name === 'empty' ? 'b8_empty' : database, script,
+        { clients: options.writers, seconds: options.seconds }),
+    };
+  });
+  await postgres.drop('b8_empty');
+
+  const large = figure(results.large, 'rate');
+  const empty = figure(results.empty, 'rate');
+  return [{
+    id: 'B8', what: `pev_emit with ${count(rows)} rows there, against an empty table`, pev: `${count(large)}/s`,
+    peers: `empty ${count(empty)}/s`, ratio: times(large / empty), target: '≥ 0.9 ×', met: large / empty >= 0.9,
+  }];
+}

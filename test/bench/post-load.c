@@ -1,0 +1,138 @@
+/*
+ * post-load.c
+ *		Publishes events over HTTP at a fixed rate: one connection, one POST an event.
+ *
+ * The time of sending replaces the "@" in --item.  Prints what it did as JSON.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pace.h"
+#include "util.h"
+
+#define MESSAGE_MAX 8192
+
+static int port;
+static const char *path;
+static const char *item;
+
+/* Sleep until a time has come. */
+static void
+sleep_until(int64_t us)
+{
+	struct timespec at = {.tv_sec = us / 1000000, .tv_nsec = us % 1000000 * 1000};
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
+}
+
+/* Send one event. */
+static void
+post(int fd)
+{
+	char body[MESSAGE_MAX / 2];
+	char message[MESSAGE_MAX];
+	const char *at = strchr(item, '@');
+	int length = snprintf(body, sizeof(body), "%.*s%" PRId64 "%s", (int) (at - item), item,
+						  now_us(), at + 1);
+
+	if (length >= (int) sizeof(body))
+		die("--item is too long");
+	length = snprintf(message, sizeof(message),
+					  "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\n"
+					  "Content-Length: %d\r\n\r\n%s",
+					  path, port, length, body);
+	if (length >= (int) sizeof(message))
+		die("--path is too long");
+	send_all(fd, message, (size_t) length);
+}
+
+/* Wait for the answer, which is short and comes in one piece or few. */
+static void
+wait_answer(int fd)
+{
+	char answer[MESSAGE_MAX];
+	size_t length = 0;
+	const char *body;
+	const char *field;
+
+	for (;;)
+	{
+		ssize_t n = recv(fd, answer + length, sizeof(answer) - 1 - length, 0);
+
+		if (n <= 0)
+			die("the server does not answer");
+		length += (size_t) n;
+		answer[length] = '\0';
+		body = strstr(answer, "\r\n\r\n");
+		field = strcasestr(answer, "content-length:");
+		if (body != NULL && field != NULL &&
+			length >= (size_t) (body + 4 - answer) + (size_t) atoi(field + 15))
+			break;
+	}
+	if (strncmp(answer, "HTTP/1.1 20", 11) != 0)
+		die("the server answers: %.60s", answer);
+}
+
+int
+main(int argc, char **argv)
+{
+	static const struct option table[] = {{"port", required_argument, NULL, 'p'},
+										  {"path", required_argument, NULL, 'u'},
+										  {"item", required_argument, NULL, 'i'},
+										  {"rate", required_argument, NULL, 'r'},
+										  {"seconds", required_argument, NULL, 's'},
+										  {NULL, 0, NULL, 0}};
+	int64_t rate = 0;
+	int64_t seconds = 1;
+	Pace pace;
+	int fd;
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1)
+	{
+		switch (c)
+		{
+			case 'p':
+				port = (int) number_arg("port", optarg, 1, 65535);
+				break;
+			case 'u':
+				path = optarg;
+				break;
+			case 'i':
+				item = optarg;
+				break;
+			case 'r':
+				rate = number_arg("rate", optarg, 0, 10000000);
+				break;
+			case 's':
+				seconds = number_arg("seconds", optarg, 1, 86400);
+				break;
+			default:
+				exit(2);
+		}
+	}
+	if (port == 0 || path == NULL || item == NULL || strchr(item, '@') == NULL || optind < argc)
+		die("usage: post-load --port PORT --path PATH --item TEMPLATE [--rate N] [--seconds N]");
+	fd = loopback_connect(port, true);
+	pace_start(&pace, (double) rate, (double) seconds);
+	while (!pace_ended(&pace, now_us()))
+	{
+		sleep_until(pace_next(&pace));
+		post(fd);
+		wait_answer(fd);
+		pace.taken++;
+	}
+	close(fd);
+	printf("{\"events\": %" PRIu64 ", \"seconds\": %.3f, \"started_us\": %" PRId64
+		   ", \"stopped_us\": %" PRId64 "}\n",
+		   pace.taken, (double) (now_us() - pace.start) / 1e6, pace.start, now_us());
+	return 0;
+}
