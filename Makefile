@@ -95,11 +95,19 @@ deps:
 deps-test:
 	@test/bin/deps test
 
+deps-bench:
+	@test/bin/deps bench
+
 demo: deps
 	@test/demo/run
 
 test: deps-test
 	@test/bin/run-tests
+
+# Options are variables, as in: make bench ONLY='B1 B4'; see test/bench/lib/options.js.
+bench: deps-bench all
+	@$(MAKE) --no-print-directory -s -C test/bench
+	@node test/bench/run.js
 
 check-style:
 	@test/bin/check-style
@@ -112,8 +120,10 @@ help:
 	@echo 'make deps-test     the same, and what the tests need'
 	@echo 'make demo          a private server, a streamer, and two executions arriving live'
 	@echo 'make test          every test suite, in private servers; ends with "N passed, N failed"'
+	@echo 'make bench         pev beside its peers, in private servers; ends with a table'
 	@echo 'make check-style   formatting and other mechanical checks'
 	@echo 'make clean         remove what was built'
 
 .PHONY: all install uninstall installcheck clean help streamer install-streamer \
-	uninstall-streamer clean-streamer check-version deps deps-test demo test check-style
+	uninstall-streamer clean-streamer check-version deps deps-test deps-bench demo test \
+	bench check-style
