@@ -343,6 +343,15 @@ event_type_closes(const EventType *type, const Jsonb *data)
 	return schema_is_valid(type->terminal, &value);
 }
 
+/* Refuse to serve a trigger that is not of the extension's making. */
+static void
+refuse_trigger(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					errmsg("trigger function of extension pev serves only the trigger that the "
+						   "extension made")));
+}
+
 /*
  * What a trigger of the catalogue's tables was called for.  As in event.c, the
  * table is checked before a column is read.
@@ -354,15 +363,12 @@ catalog_trigger(FunctionCallInfo fcinfo, const PevCatalog **catalog)
 	Oid relid;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function can only be called as a trigger")));
+		refuse_trigger();
 	*catalog = pev_catalog_of_function(fcinfo->flinfo->fn_oid);
 	relid = RelationGetRelid(trigdata->tg_relation);
 	if (relid != (*catalog)->event_types && relid != (*catalog)->kinds &&
 		relid != (*catalog)->streams)
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("trigger function of extension pev serves only the trigger that "
-							   "the extension made")));
+		refuse_trigger();
 	return trigdata;
 }
 
@@ -372,8 +378,7 @@ new_row(const TriggerData *trigdata)
 {
 	if (!TRIGGER_FIRED_BEFORE(trigdata->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
 		TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
-		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-						errmsg("function is for triggers before INSERT or UPDATE of a row")));
+		refuse_trigger();
 	return TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple
 													   : trigdata->tg_trigtuple;
 }
@@ -389,23 +394,41 @@ check_label(const PevCatalog *catalog, const char *name)
 						errmsg("\"%s\" is not a value of %s", name, EVENT_TYPE_ENUM)));
 }
 
+/* Refuse to remove a type, or to name it otherwise: there may be events of it. */
+static void
+refuse_removal(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("event types can be neither removed nor renamed"),
+					errdetail("Events of the type may be stored, and %s keeps its values.",
+							  EVENT_TYPE_ENUM)));
+}
+
 /*
- * BEFORE INSERT OR UPDATE on pev_event_type: compile the row now, so that a
- * bad schema is refused when it is written and not when the next event comes.
+ * BEFORE INSERT, UPDATE OR DELETE on pev_event_type: compile the row now, so
+ * that a bad schema is refused when it is written and not when the next event
+ * comes.
  */
 Datum
 pev_catalog_check(PG_FUNCTION_ARGS)
 {
 	const PevCatalog *catalog;
 	TriggerData *trigdata = catalog_trigger(fcinfo, &catalog);
-	HeapTuple tuple = new_row(trigdata);
+	TupleDesc desc = RelationGetDescr(trigdata->tg_relation);
+	HeapTuple tuple;
 	EventType type;
 
-	if (RelationGetRelid(trigdata->tg_relation) == catalog->event_types)
-	{
-		compile_type(&type, tuple, RelationGetDescr(trigdata->tg_relation));
-		check_label(catalog, type.name);
-	}
+	if (RelationGetRelid(trigdata->tg_relation) != catalog->event_types)
+		refuse_trigger();
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		refuse_removal();
+	tuple = new_row(trigdata);
+	compile_type(&type, tuple, desc);
+	check_label(catalog, type.name);
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) &&
+		strcmp(type.name,
+			   TextDatumGetCString(required_column(trigdata->tg_trigtuple, desc, TYPE_NAME))) != 0)
+		refuse_removal();
 	return PointerGetDatum(tuple);
 }
 

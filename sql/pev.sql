@@ -116,7 +116,7 @@ COMMENT ON FUNCTION pev_before_update() IS 'refuses to change an event';
 CREATE FUNCTION pev_before_delete() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION pev_before_delete() IS 'keeps the last event of a stream';
 CREATE FUNCTION pev_catalog_check() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION pev_catalog_check() IS 'refuses an event type whose schema does not compile';
+COMMENT ON FUNCTION pev_catalog_check() IS 'refuses an event type whose schema does not compile, and to remove one';
 CREATE FUNCTION pev_catalog_own() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION pev_catalog_own() IS 'marks what users write in the catalogue as theirs';
 CREATE FUNCTION pev_catalog_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
@@ -133,7 +133,7 @@ CREATE TRIGGER pev_before_update BEFORE UPDATE ON assistant_architect_events
 CREATE TRIGGER pev_before_delete BEFORE DELETE ON assistant_architect_events
   FOR EACH ROW EXECUTE FUNCTION pev_before_delete();
 
-CREATE TRIGGER pev_catalog_check BEFORE INSERT OR UPDATE ON pev_event_type
+CREATE TRIGGER pev_catalog_check BEFORE INSERT OR UPDATE OR DELETE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_check();
 CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
