@@ -93,6 +93,21 @@ VALUES (12, 1, 'Result', '{}', '2001-01-01');
 SELECT outcome('SELECT pev_emit(12, ''progress'', test.step(1))');
 SELECT outcome('INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at) VALUES (10, 2, ''progress'', ''{}'', now())');
 SELECT outcome('INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data) VALUES (10, 9, ''progress'', ''{}'')');
+-- impossible ones, from which the numbering could not go on
+SELECT outcome(format('INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at) VALUES (14, %s, ''progress'', ''{}'', %L)', n, t))
+FROM (VALUES ('0', '2001-01-01'), ('-1', '2001-01-01'), ('9223372036854775807', '2001-01-01'), ('1', 'infinity'), ('1', '-infinity')) AS v(n, t);
+-- between events of the same transaction
+BEGIN;
+SELECT pev_emit(15, 'progress', step(1));
+INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at) VALUES (15, 10, 'progress', '{}', now());
+SELECT pev_emit(15, 'progress', step(2));
+SAVEPOINT s;
+INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at) VALUES (15, 20, 'Result', '{}', now());
+SELECT outcome('SELECT pev_emit(15, ''progress'', test.step(3))');
+ROLLBACK TO s;
+SELECT pev_emit(15, 'progress', step(4));
+COMMIT;
+SELECT array_agg(seq) FROM pev_events(15);
 CREATE ROLE regress_pev_writer;
 GRANT INSERT, SELECT ON assistant_architect_events TO regress_pev_writer;
 SET ROLE regress_pev_writer;
@@ -221,5 +236,5 @@ INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_dat
 RESET session_replication_role;
 SELECT pev_emit(44, 'progress', step(1));
 SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = 'assistant_architect_events'::regclass AND NOT tgisinternal ORDER BY 1;
-SELECT * FROM disorder() WHERE execution_id NOT IN (2, 11);
+SELECT * FROM disorder() WHERE execution_id NOT IN (2, 11, 15);
 DROP EXTENSION pev;
