@@ -119,7 +119,9 @@ check_import(TriggerData *trigdata)
 	if (seq < 1 || seq > IMPORT_SEQ_MAX || TIMESTAMP_NOT_FINITE(created_at))
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("imported event has an impossible seq or created_at"),
-						errdetail("seq is " INT64_FORMAT "; it begins with 1.", seq)));
+						errdetail("seq is " INT64_FORMAT " and must be from 1 to " INT64_FORMAT
+								  "; created_at must be finite.",
+								  seq, (int64) IMPORT_SEQ_MAX)));
 	turn_forget(required_stream(trigdata));
 }
 

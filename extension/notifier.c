@@ -95,6 +95,13 @@ notifier_ready(void)
 	return false;
 }
 
+/* Has the notifier that notifier_ready() found room for a commit's unstored events? */
+bool
+notifier_live_fits(Size size)
+{
+	return notifier_live_has_room(notifier_slot(my_slot), size);
+}
+
 /* Put the doorbells of a commit that notifier_ready() was asked for.  Cannot fail. */
 void
 notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent)

@@ -11,8 +11,9 @@
 
 #include "wake.h"
 
-#define NOTIFIER_RING_SIZE 8192         /* doorbells that can wait; a power of two */
-#define NOTIFIER_LIVE_SIZE (256 * 1024) /* bytes of unstored events that can wait; likewise */
+#define NOTIFIER_RING_SIZE   8192           /* doorbells that can wait; a power of two */
+#define NOTIFIER_LIVE_SIZE   (256 * 1024)   /* bytes of unstored events that can wait; likewise */
+#define NOTIFIER_LIVE_HEADER sizeof(uint32) /* before each of them */
 
 /* What a database's notifier is doing. */
 typedef enum NotifierState
@@ -70,6 +71,7 @@ extern void notifier_set_state(NotifierSlot *slot, NotifierState state, pid_t pi
 extern pid_t notifier_hold(Oid database, TimestampTz until);
 extern void notifier_put(NotifierSlot *slot, const Doorbell *doorbells, int count, bool everything,
 						 bool urgent);
+extern bool notifier_live_has_room(NotifierSlot *slot, Size size);
 extern bool notifier_put_live(NotifierSlot *slot, const char *payload, int len);
 extern int notifier_take(NotifierSlot *slot, Doorbell *doorbells, int max, bool *everything,
 						 TimestampTz *oldest);
@@ -80,6 +82,7 @@ extern void notifier_shmem_init(void);
 
 /* notifier.c */
 extern bool notifier_ready(void);
+extern bool notifier_live_fits(Size size);
 extern void notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent);
 extern void notifier_post_live(const char *payload, int len);
 extern void notifier_init(void);

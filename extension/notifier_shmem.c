@@ -28,7 +28,6 @@
 
 #define TRANCHE           "pev_notifier"
 #define START_PATIENCE_MS 10000 /* a start that takes longer has failed */
-#define LIVE_HEADER       sizeof(uint32)
 
 /* All slots. */
 typedef struct NotifierShared
@@ -290,6 +289,21 @@ notifier_put(NotifierSlot *slot, const Doorbell *doorbells, int count, bool ever
 		SetLatch(latch);
 }
 
+/*
+ * Is there ample room for so many bytes of unstored events?  Other commits may
+ * come first, so only half of what is free is promised.
+ */
+bool
+notifier_live_has_room(NotifierSlot *slot, Size size)
+{
+	Size used;
+
+	SpinLockAcquire(&slot->mutex);
+	used = slot->live_head - slot->live_tail;
+	SpinLockRelease(&slot->mutex);
+	return size <= (NOTIFIER_LIVE_SIZE - used) / 2;
+}
+
 /* Copy bytes into the ring of unstored events, around its end. */
 static void
 copy_in(NotifierSlot *slot, const void *bytes, uint32 len)
@@ -312,10 +326,10 @@ notifier_put_live(NotifierSlot *slot, const char *payload, int len)
 
 	SpinLockAcquire(&slot->mutex);
 	fits = slot->database == MyDatabaseId &&
-		   LIVE_HEADER + size <= NOTIFIER_LIVE_SIZE - (slot->live_head - slot->live_tail);
+		   NOTIFIER_LIVE_HEADER + size <= NOTIFIER_LIVE_SIZE - (slot->live_head - slot->live_tail);
 	if (fits)
 	{
-		copy_in(slot, &size, LIVE_HEADER);
+		copy_in(slot, &size, NOTIFIER_LIVE_HEADER);
 		copy_in(slot, payload, size);
 		slot->counters.live++;
 		latch = latch_to_set(slot, false);
@@ -375,7 +389,7 @@ notifier_take_live(NotifierSlot *slot, char *bytes, int max)
 		SpinLockRelease(&slot->mutex);
 		return -1;
 	}
-	copy_out(slot, &len, LIVE_HEADER);
+	copy_out(slot, &len, NOTIFIER_LIVE_HEADER);
 	Assert((int) len < max);
 	copy_out(slot, bytes, len);
 	SpinLockRelease(&slot->mutex);

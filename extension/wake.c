@@ -57,11 +57,13 @@ typedef struct LiveEvent
 /* This transaction's news. */
 static Doorbell dirty[DIRTY_MAX];
 static int ndirty = 0;
-static HTAB *dirty_index = NULL; /* once there are more than DIRTY_SCAN */
-static bool everything = false;  /* there were more than DIRTY_MAX */
-static bool hurry = false;       /* one of them is urgent */
-static List *live_events = NIL;  /* of LiveEvent */
-static bool by_notifier = false; /* decided before the commit */
+static HTAB *dirty_index = NULL;      /* once there are more than DIRTY_SCAN */
+static bool everything = false;       /* there were more than DIRTY_MAX */
+static bool hurry = false;            /* one of them is urgent */
+static List *live_events = NIL;       /* of LiveEvent */
+static Size live_size = 0;            /* bytes that they would take in the notifier's ring */
+static bool by_notifier = false;      /* who rings, and */
+static bool live_by_notifier = false; /* who sends them: decided before the commit */
 
 /* Enter a stream into the index; its place if it is there already, else -1. */
 static int
@@ -145,6 +147,7 @@ wake_live(int64 stream, const char *type, const Jsonb *data)
 	event->subid = GetCurrentSubTransactionId();
 	event->payload = payload.data;
 	live_events = lappend(live_events, event);
+	live_size += payload.len + NOTIFIER_LIVE_HEADER;
 	MemoryContextSwitchTo(oldcontext);
 }
 
@@ -195,9 +198,11 @@ before_commit(void)
 	if (ndirty == 0 && !everything && live_events == NIL)
 		return;
 	by_notifier = notifier_ready();
-	if (by_notifier)
+	live_by_notifier = by_notifier && notifier_live_fits(live_size);
+	if (!by_notifier)
+		(void) wake_notify(dirty, ndirty, everything);
+	if (live_by_notifier)
 		return;
-	(void) wake_notify(dirty, ndirty, everything);
 	foreach (lc, live_events)
 		wake_notify_live(((LiveEvent *) lfirst(lc))->payload);
 }
@@ -208,10 +213,10 @@ after_commit(void)
 {
 	ListCell *lc;
 
-	if (!by_notifier)
-		return;
-	if (ndirty > 0 || everything)
+	if (by_notifier && (ndirty > 0 || everything))
 		notifier_post(dirty, ndirty, everything, hurry);
+	if (!live_by_notifier)
+		return;
 	foreach (lc, live_events)
 	{
 		const LiveEvent *event = lfirst(lc);
@@ -226,8 +231,9 @@ forget(void)
 {
 	ndirty = 0;
 	dirty_index = NULL;
-	everything = hurry = by_notifier = false;
+	everything = hurry = by_notifier = live_by_notifier = false;
 	live_events = NIL;
+	live_size = 0;
 }
 
 /* Ring around the commit; forget after it. */

@@ -6,7 +6,7 @@ CREATE EXTENSION pev;
 SELECT current_setting('shared_preload_libraries') ~ '\mpev\M' AS preloaded, current_setting('max_prepared_transactions')::int > 0 AS two_phase,
   current_database() AS here, current_database() || '_other' AS other \gset
 \if :preloaded
-SELECT plan(21);
+SELECT plan(23);
 
 CREATE FUNCTION step() RETURNS jsonb LANGUAGE sql AS $$SELECT '{"currentStep": 1, "totalSteps": 2, "percentage": 3, "message": "m"}'::jsonb$$;
 -- This database's row.
@@ -49,6 +49,16 @@ SELECT pev_emit(1, 'progress', step()) \g /dev/null
 SELECT doorbells AS doorbells FROM notifier \gset
 ROLLBACK;
 SELECT is((SELECT doorbells FROM notifier), :doorbells::bigint, 'not for what is rolled back');
+
+-- More of what is not stored than the notifier has room for: the commit sends it itself.
+SELECT live AS live, live_dropped AS live_dropped FROM notifier \gset
+\o :file
+SELECT count(pev_emit('channel:crowd', 'typing', jsonb_build_object('userId', repeat('u', 2000) || g, 'isTyping', true))) FROM generate_series(1, 300) g \g /dev/null
+SELECT 1 \g /dev/null
+\o
+\set heard `grep -c 'notification "pev_live"' :file`
+SELECT is(:heard, 300, 'no unstored event of a large commit is lost');
+SELECT results_eq('SELECT live, live_dropped FROM notifier', format('VALUES (%s::bigint, %s::bigint)', :live, :live_dropped), 'nor went to the notifier');
 
 -- Events that are not stored, equal ones too.
 SELECT notifications AS notifications FROM notifier \gset
