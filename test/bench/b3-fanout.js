@@ -29,6 +29,7 @@ function publish(name, server, { dsn, rate, seconds, stream }) {
 /** Publish at one rate; what was delivered, how fast, and whether that is in time. */
 async function step(name, server, subscribers, settings, clients) {
   await subscribers.reset();
+  const cpu = server.cpuSeconds();
   const published = await publish(name, server, settings);
   const report = await subscribers.expect(published.events * clients, 30_000);
   const whole = report.deliveries === published.events * clients && report.lost + report.backwards === 0;
@@ -37,6 +38,9 @@ async function step(name, server, subscribers, settings, clients) {
     rate: settings.rate,
     deliveries: Math.round(report.deliveries / Math.max(seconds, 0.001)),
     p50: report.latency.p50, p99: report.latency.p99, whole,
+    // of one core each: tells who is at its limit
+    serverCpu: Number(((server.cpuSeconds() - cpu) / Math.max(seconds, 0.001)).toFixed(2)),
+    clientCpu: Number((report.cpu_us / 1e6 / Math.max(seconds, 0.001)).toFixed(2)),
     inTime: whole && report.latency.p99 <= P99_US && published.seconds <= settings.seconds + 0.25,
   };
   progress(`    ${name}: ${JSON.stringify(result)}`);
@@ -49,8 +53,12 @@ async function saturate(name, server, subscribers, settings, clients) {
   let best;
   let most = 0; // deliveries/s, in time or not
   for (let direction = 0; at >= 0 && at < RATES.length; at += direction) {
-    const result = await step(name, server, subscribers, { ...settings, rate: RATES[at] }, clients);
-    if (result.whole) most = Math.max(most, result.deliveries);
+    let result;
+    for (let tries = 0; tries < 2 && !result?.inTime; tries++) { // one bad moment is no limit
+      result = await step(name, server, subscribers, { ...settings, rate: RATES[at] }, clients);
+      if (!result.whole) break;
+      most = Math.max(most, result.deliveries);
+    }
     if (result.inTime) best = result;
     if (!result.whole) break; // events are still on their way: nothing more can be measured
     if (direction === 0) direction = result.inTime ? 1 : -1;

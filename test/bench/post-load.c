@@ -1,7 +1,9 @@
 /*
  * post-load.c
- *		Publishes events over HTTP at a fixed rate: one connection, one POST an event.
+ *		Publishes events over HTTP at a fixed rate, one POST an event.
  *
+ * By several connections in turn, so that the publisher does not wait for one
+ * answer before it sends the next event, as it would over a single one.
  * The time of sending replaces the "@" in --item.  Prints what it did as JSON.
  */
 #include <errno.h>
@@ -18,6 +20,7 @@
 #include "util.h"
 
 #define MESSAGE_MAX 8192
+#define CONNECTIONS 8
 
 static int port;
 static const char *path;
@@ -93,7 +96,7 @@ main(int argc, char **argv)
 	int64_t rate = 0;
 	int64_t seconds = 1;
 	Pace pace;
-	int fd;
+	int fds[CONNECTIONS];
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1)
@@ -121,16 +124,20 @@ main(int argc, char **argv)
 	}
 	if (port == 0 || path == NULL || item == NULL || strchr(item, '@') == NULL || optind < argc)
 		die("usage: post-load --port PORT --path PATH --item TEMPLATE [--rate N] [--seconds N]");
-	fd = loopback_connect(port, true);
+	for (int i = 0; i < CONNECTIONS; i++)
+		fds[i] = loopback_connect(port, true);
 	pace_start(&pace, (double) rate, (double) seconds);
 	while (!pace_ended(&pace, now_us()))
 	{
 		sleep_until(pace_next(&pace));
-		post(fd);
-		wait_answer(fd);
+		if (pace.taken >= CONNECTIONS)
+			wait_answer(fds[pace.taken % CONNECTIONS]);
+		post(fds[pace.taken % CONNECTIONS]);
 		pace.taken++;
 	}
-	close(fd);
+	/* The oldest of the unanswered first. */
+	for (uint64_t i = pace.taken > CONNECTIONS ? pace.taken - CONNECTIONS : 0; i < pace.taken; i++)
+		wait_answer(fds[i % CONNECTIONS]);
 	printf("{\"events\": %" PRIu64 ", \"seconds\": %.3f, \"started_us\": %" PRId64
 		   ", \"stopped_us\": %" PRId64 "}\n",
 		   pace.taken, (double) (now_us() - pace.start) / 1e6, pace.start, now_us());

@@ -61,6 +61,10 @@ async function runAll() {
 for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]]) {
   process.once(signal, () => stopAll().finally(() => process.exit(code)));
 }
+// When whoever reads the output goes away, there is nobody to measure for.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', () => stopAll().finally(() => process.exit(1)));
+}
 let code = 1;
 try {
   code = await runAll();

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -73,6 +74,7 @@ static int next_idle;    /* no client before this one is idle */
 static int handshakes;   /* connecting or requested */
 static int streaming;    /* have a response */
 static uint64_t closed;  /* connections that the server ended */
+static int64_t cpu_base; /* processor time at the last reset */
 static int64_t retry_at; /* when idle clients may be connected */
 
 static struct
@@ -82,16 +84,27 @@ static struct
 	int64_t deadline;
 } expected;
 
+/* What this process has used of a processor, in microseconds. */
+static int64_t
+cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return ((int64_t) usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000 +
+		   usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+}
+
 /* What was counted, as one line. */
 static void
 print_report(const char *name)
 {
-	printf("{\"answer\": \"%s\", \"now_us\": %" PRId64 ", \"connected\": %d, \"closed\": %" PRIu64
-		   ", \"deliveries\": %" PRIu64 ", \"bytes\": %" PRIu64 ", \"lost\": %" PRIu64
-		   ", \"backwards\": %" PRIu64 ", \"unstamped\": %" PRIu64 ", \"first_us\": %" PRId64
-		   ", \"last_us\": %" PRId64 ", ",
-		   name, now_us(), streaming, closed, totals.deliveries, totals.bytes, totals.lost,
-		   totals.backwards, totals.unstamped, totals.first_us, totals.last_us);
+	printf("{\"answer\": \"%s\", \"now_us\": %" PRId64 ", \"cpu_us\": %" PRId64
+		   ", \"connected\": %d, \"closed\": %" PRIu64 ", \"deliveries\": %" PRIu64
+		   ", \"bytes\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"backwards\": %" PRIu64
+		   ", \"unstamped\": %" PRIu64 ", \"first_us\": %" PRId64 ", \"last_us\": %" PRId64 ", ",
+		   name, now_us(), cpu_us() - cpu_base, streaming, closed, totals.deliveries, totals.bytes,
+		   totals.lost, totals.backwards, totals.unstamped, totals.first_us, totals.last_us);
 	histogram_print(&totals.latency, "latency", stdout);
 	puts("}");
 	fflush(stdout);
@@ -141,10 +154,12 @@ client_request(Client *client)
 	watch(EPOLL_CTL_MOD, client->fd, EPOLLIN, (uint64_t) (client - clients));
 }
 
-/* The server closed the connection, or ended the response. */
+/* The server closed the connection, refused it, or ended the response. */
 static void
 client_closed(Client *client)
 {
+	if (client->state != CLIENT_STREAMING && !options.reconnect)
+		die("stream %lld: the server closed the connection without an answer", client->stream);
 	closed++;
 	if (client->state == CLIENT_STREAMING)
 		streaming--;
@@ -161,6 +176,16 @@ client_closed(Client *client)
 	retry_at = now_us() + RECONNECT_DELAY;
 	if (client - clients < next_idle)
 		next_idle = (int) (client - clients);
+}
+
+/* Has a connection come about? */
+static bool
+client_is_connected(const Client *client)
+{
+	int error = 0;
+	socklen_t length = sizeof(error);
+
+	return getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
 }
 
 static void
@@ -224,7 +249,9 @@ turn(int timeout)
 			continue;
 		}
 		client = &clients[events[i].data.u64];
-		if (client->state == CLIENT_CONNECTING)
+		if (client->state == CLIENT_CONNECTING && !client_is_connected(client))
+			client_closed(client);
+		else if (client->state == CLIENT_CONNECTING)
 			client_request(client);
 		else
 			client_receive(client);
@@ -237,6 +264,7 @@ reset_totals(void)
 {
 	memset(&totals, 0, sizeof(totals));
 	closed = 0;
+	cpu_base = cpu_us();
 }
 
 static void
