@@ -45,7 +45,6 @@
 #define BUSY_WINDOW_WORK 30    /* and called busy from this many doorbells on */
 #define PAUSE_MS         1
 #define IDLE_EXIT_MS     300000 /* give the worker slot back after this long without work */
-#define STOP_PATIENCE_MS 5000   /* wait this long for a notifier to end */
 
 static bool notifier_enabled = true; /* pev.notifier */
 static int my_slot = -1;             /* of this session's database, once found */
@@ -230,7 +229,13 @@ is_busy(int work)
 	TimestampTz now = GetCurrentTimestamp();
 
 	window_work += work;
-	if (now - window_start >= BUSY_WINDOW_US)
+	if (now < window_start)
+	{
+		/* the clock was set back */
+		window_start = now;
+		window_work = 0;
+	}
+	else if (now - window_start >= BUSY_WINDOW_US)
 	{
 		busy = (int64) window_work * BUSY_WINDOW_US >= BUSY_WINDOW_WORK * (now - window_start);
 		window_start = now;
@@ -279,7 +284,7 @@ static void
 stop_notifier(const char *database)
 {
 	Oid oid = database == NULL ? InvalidOid : get_database_oid(database, true);
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_PATIENCE_MS);
+	TimestampTz until = GetCurrentTimestamp() + NOTIFIER_HOLD_US;
 	pid_t pid;
 
 	/* who may not do it must not be able to silence it either */

@@ -13,6 +13,7 @@
 
 #define NOTIFIER_RING_SIZE   8192           /* doorbells that can wait; a power of two */
 #define NOTIFIER_LIVE_SIZE   (256 * 1024)   /* bytes of unstored events that can wait; likewise */
+#define NOTIFIER_HOLD_US     5000000        /* how long a database is kept free of its notifier */
 #define NOTIFIER_LIVE_HEADER sizeof(uint32) /* before each of them */
 
 /* What a database's notifier is doing. */

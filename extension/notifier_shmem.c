@@ -145,7 +145,8 @@ is_idle(const NotifierSlot *slot)
 static bool
 may_start(const NotifierSlot *slot, TimestampTz now)
 {
-	if (now < slot->hold_until)
+	/* a hold is short: one that is long is of a clock that was set back since */
+	if (now < slot->hold_until && slot->hold_until - now <= NOTIFIER_HOLD_US)
 		return false;
 	if (slot->state == NOTIFIER_STARTING)
 		return TimestampDifferenceExceeds(slot->changed_at, now, START_PATIENCE_MS);

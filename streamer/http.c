@@ -44,6 +44,7 @@
 #define HTTP_SPARE_FILES       64          /* descriptors that are not connections */
 #define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header */
 #define HTTP_BLOCK             1024        /* buffer of an HTTP/1.0 response; 1.1 does without */
+#define HTTP_UNSENT            (64 * 1024) /* bytes that may wait in a subscriber's socket */
 #define RETRY_JITTER           25          /* percent, as below */
 #define COME_BACK_JITTER       50
 #define COME_BACK_DRAIN        5 /* times --retry */
@@ -80,6 +81,7 @@ static struct
 	uint64_t last_client;
 	int64_t max_clients;
 	bool draining;
+	bool closed;           /* a connection, since libmicrohttpd last ran */
 	int64_t overload_time; /* when too many clients were last logged */
 } http = {.listener = -1, .watch = {.fd = -1}};
 
@@ -218,8 +220,16 @@ request_watch(Request *req)
 {
 	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	unsigned int patience = (unsigned int) http.config->send_timeout;
+	int unsent = HTTP_UNSENT;
 
 	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
+	/*
+	 * A socket counts as writable again only when a third of its buffer is free,
+	 * and the kernel lets that buffer grow to megabytes: a slow reader would seem
+	 * to make no progress for longer than the time-out.  This bounds what waits
+	 * there, and with it the kernel's memory for slow readers.
+	 */
+	(void) setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 	loop_watch(&req->hang_up, fd, EPOLLRDHUP | EPOLLET, http_on_hang_up, req);
 }
 
@@ -344,6 +354,7 @@ http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
 	free(req->target);
 	free(req);
 	*context = NULL;
+	http.closed = true;
 }
 
 /*
@@ -537,12 +548,13 @@ http_start(const Config *config)
 	http.daemon = MHD_start_daemon(
 		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-		MHD_OPTION_CONNECTION_LIMIT, (unsigned int) http.max_clients + HTTP_SPARE_CLIENTS,
-		MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int) ((config->send_timeout + 999) / 1000),
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
-		MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-		http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
-		MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL, MHD_OPTION_END);
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned int) http.max_clients + HTTP_SPARE_CLIENTS, MHD_OPTION_CONNECTION_TIMEOUT,
+		(unsigned int) ((config->send_timeout + 999) / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t) HTTP_CONNECTION_MEMORY, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+		http_on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
+		MHD_OPTION_END);
 	if (http.daemon == NULL)
 	{
 		log_error("cannot start the HTTP server: %s", strerror(errno));
@@ -558,16 +570,24 @@ http_start(const Config *config)
 void
 http_run(void)
 {
+	http.closed = false;
 	if (MHD_run(http.daemon) != MHD_YES)
 		log_fatal("libmicrohttpd cannot go on");
 }
 
-/* How many milliseconds until it wants to run again; -1 for no hurry. */
+/*
+ * How many milliseconds until it wants to run again; -1 for no hurry.  At the
+ * limit of connections libmicrohttpd stops listening, and takes it up again only
+ * in the run after the one that closed a connection: it would have to be woken
+ * by those whom it does not hear.
+ */
 int64_t
 http_patience(void)
 {
 	MHD_UNSIGNED_LONG_LONG ms;
 
+	if (http.closed)
+		return 0;
 	return MHD_get_timeout(http.daemon, &ms) == MHD_YES ? (int64_t) ms : -1;
 }
 
