@@ -17,7 +17,7 @@ import * as b8 from './b8-large.js';
 import { load } from './lib/history.js';
 import { options } from './lib/options.js';
 import { Postgres } from './lib/postgres.js';
-import { stopAll } from './lib/process.js';
+import { interrupt, isInterrupted, stopAll } from './lib/process.js';
 import { markdownTable, progress, provenance, textTable } from './lib/report.js';
 
 const BENCHES = { B1: b1, B2: b2, B3: b3, B4: b4, B5: b5, B6: b6, B7: b7, B8: b8 };
@@ -42,6 +42,7 @@ async function runAll() {
     try {
       rows.push(...await BENCHES[name].run(context));
     } catch (error) {
+      if (isInterrupted()) throw error;
       failures.push(name);
       rows.push({ id: name, what: 'could not be measured', pev: '–', target: '–', met: false });
       progress(`${name} failed: ${error.stack}`);
@@ -59,18 +60,19 @@ async function runAll() {
 }
 
 for (const [signal, code] of [['SIGINT', 130], ['SIGTERM', 143], ['SIGHUP', 129]]) {
-  process.once(signal, () => stopAll().finally(() => process.exit(code)));
+  process.once(signal, () => interrupt(code));
 }
 // When whoever reads the output goes away, there is nobody to measure for.
 for (const output of [process.stdout, process.stderr]) {
-  output.on('error', () => stopAll().finally(() => process.exit(1)));
+  output.on('error', () => interrupt(1));
 }
 let code = 1;
 try {
   code = await runAll();
 } catch (error) {
-  progress(error.stack);
-} finally {
-  await stopAll();
+  if (!isInterrupted()) progress(error.stack);
 }
-process.exit(code);
+if (!isInterrupted()) { // else interrupt() ends this process
+  await stopAll();
+  process.exit(code);
+}

@@ -13,6 +13,7 @@ export const root = path.resolve(bench, '../..');
 
 const running = new Set();
 let scratch;
+let interrupted = false;
 
 /** A directory for this run's files, gone at its end. */
 export function scratchDir() {
@@ -22,6 +23,7 @@ export function scratchDir() {
 
 /** Start a program; what it says on stderr is kept, to be shown if it fails. */
 export function start(command, args, { env = {}, signal = 'KILL', wrap = true } = {}) {
+  if (interrupted) throw new Error('interrupted');
   const full = wrap ? ['setpriv', '--pdeathsig', signal, '--', command, ...args] : [command, ...args];
   const child = spawn(full[0], full.slice(1), { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   child.errors = '';
@@ -88,6 +90,15 @@ export async function stopAll() {
   if (scratch) fs.rmSync(scratch, { recursive: true, force: true });
   scratch = undefined;
 }
+
+/** End everything because of a signal: from here on nothing starts, and errors are its consequence. */
+export async function interrupt(code) {
+  interrupted = true;
+  await stopAll();
+  process.exit(code);
+}
+
+export const isInterrupted = () => interrupted;
 
 /** A process and its descendants. */
 function family(pid) {
