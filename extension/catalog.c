@@ -38,6 +38,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "jsonb_walk.h"
+#include "own_table.h"
 
 /* Columns of pev_event_type; the install script declares them in this order. */
 enum
@@ -91,51 +92,6 @@ catalog_init(void)
 	CacheRegisterRelcacheCallback(on_relcache_invalidation, (Datum) 0);
 }
 
-/* Find one of our tables. */
-static Oid
-find_table(Oid schema, const char *name)
-{
-	Oid relid = get_relname_relid(name, schema);
-
-	if (!OidIsValid(relid))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table \"%s\" of extension pev does not exist in schema \"%s\"",
-							   name, get_namespace_name(schema)),
-						errhint("Drop the extension and create it again.")));
-	return relid;
-}
-
-/* Find the valid unique index whose columns are exactly these. */
-static Oid
-find_unique_index(Oid relid, int nkeys, const AttrNumber *keys)
-{
-	Relation table = table_open(relid, AccessShareLock);
-	List *indexes = RelationGetIndexList(table);
-	Oid found = InvalidOid;
-	ListCell *lc;
-
-	foreach (lc, indexes)
-	{
-		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
-		Form_pg_index form = index->rd_index;
-		bool fits = form->indisunique && form->indisvalid && form->indnkeyatts == nkeys &&
-					heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
-
-		for (int i = 0; fits && i < nkeys; i++)
-			fits = form->indkey.values[i] == keys[i];
-		if (fits)
-			found = lfirst_oid(lc);
-		index_close(index, AccessShareLock);
-	}
-	list_free(indexes);
-	table_close(table, AccessShareLock);
-	if (!OidIsValid(found))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table \"%s\" has lost the unique index that pev needs",
-							   get_rel_name(relid))));
-	return found;
-}
-
 /* Forget everything that was read. */
 static void
 forget(void)
@@ -154,6 +110,19 @@ forget(void)
 	memset(&current, 0, sizeof(current));
 }
 
+/* Find a table, and an index on one column of it or, for the events, on two. */
+static Oid
+look_up_table(const PevCatalog *catalog, const OwnTable *table, int nkeys, const AttrNumber *keys,
+			  Oid *index)
+{
+	Oid relid = own_table_find(catalog->schema, table);
+	Relation relation = own_table_open(relid, table, catalog->enum_type);
+
+	*index = own_table_index(relation, nkeys, keys);
+	table_close(relation, AccessShareLock);
+	return relid;
+}
+
 /* Look everything up. */
 static void
 look_up(Oid schema)
@@ -161,23 +130,21 @@ look_up(Oid schema)
 	static const AttrNumber stream_and_seq[] = {EVENTS_EXECUTION_ID, EVENTS_SEQ};
 	static const AttrNumber first[] = {1};
 	static const AttrNumber second[] = {2};
+	static char schema_name[NAMEDATALEN * 2 + 3];
 	PevCatalog found = {.schema = schema};
 	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(EventType)};
-	static char schema_name[NAMEDATALEN * 2 + 3];
 
-	found.events = find_table(schema, EVENTS_TABLE);
-	found.event_types = find_table(schema, "pev_event_type");
-	found.streams = find_table(schema, "pev_stream");
-	found.kinds = find_table(schema, "pev_stream_kind");
-	found.events_index = find_unique_index(found.events, 2, stream_and_seq);
-	found.event_types_index = find_unique_index(found.event_types, 1, first);
-	found.streams_id_index = find_unique_index(found.streams, 1, first);
-	found.streams_key_index = find_unique_index(found.streams, 1, second);
-	found.kinds_index = find_unique_index(found.kinds, 1, first);
 	found.enum_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									  CStringGetDatum(EVENT_TYPE_ENUM), ObjectIdGetDatum(schema));
 	if (!OidIsValid(found.enum_type))
-		elog(ERROR, "type \"%s\" of extension pev does not exist", EVENT_TYPE_ENUM);
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("type \"%s\" of extension pev does not exist", EVENT_TYPE_ENUM),
+						errhint("Drop the extension and create it again.")));
+	found.events = look_up_table(&found, &own_events, 2, stream_and_seq, &found.events_index);
+	found.event_types = look_up_table(&found, &own_event_types, 1, first, &found.event_types_index);
+	found.streams = look_up_table(&found, &own_streams, 1, first, &found.streams_id_index);
+	(void) look_up_table(&found, &own_streams, 1, second, &found.streams_key_index);
+	found.kinds = look_up_table(&found, &own_kinds, 1, first, &found.kinds_index);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)), sizeof(schema_name));
 	found.schema_name = schema_name;
 	event_types = hash_create("pev event types", 64, &ctl, HASH_ELEM | HASH_BLOBS);
@@ -188,6 +155,10 @@ look_up(Oid schema)
 const PevCatalog *
 pev_catalog(Oid schema)
 {
+	/* a function that was dropped while something still calls it is in no schema */
+	if (!OidIsValid(schema))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("extension pev has been dropped")));
 	if (stale || current.schema != schema)
 	{
 		forget();
@@ -221,36 +192,22 @@ label_name(Oid label)
 	return name;
 }
 
-/* A column of a catalogue row; an error if it is null. */
-static Datum
-required_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
-{
-	bool isnull;
-	Datum datum = heap_getattr(tuple, column, desc, &isnull);
-
-	if (isnull)
-		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
-						errmsg("column \"%s\" of pev_event_type must not be null",
-							   NameStr(TupleDescAttr(desc, column - 1)->attname))));
-	return datum;
-}
-
 /* Compile a catalogue row into the current context, which becomes the type's own. */
 static void
 compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
 {
-	Jsonb *schema = DatumGetJsonbPCopy(required_column(tuple, desc, TYPE_SCHEMA));
+	Jsonb *schema = DatumGetJsonbPCopy(own_table_column(tuple, desc, TYPE_SCHEMA));
 	bool never;
 	Datum terminal = heap_getattr(tuple, TYPE_TERMINAL_WHEN, desc, &never);
 
 	type->context = CurrentMemoryContext;
-	type->name = TextDatumGetCString(required_column(tuple, desc, TYPE_NAME));
-	type->family = TextDatumGetCString(required_column(tuple, desc, TYPE_FAMILY));
-	type->durable = DatumGetBool(required_column(tuple, desc, TYPE_DURABLE));
-	type->global = DatumGetBool(required_column(tuple, desc, TYPE_GLOBAL));
+	type->name = TextDatumGetCString(own_table_column(tuple, desc, TYPE_NAME));
+	type->family = TextDatumGetCString(own_table_column(tuple, desc, TYPE_FAMILY));
+	type->durable = DatumGetBool(own_table_column(tuple, desc, TYPE_DURABLE));
+	type->global = DatumGetBool(own_table_column(tuple, desc, TYPE_GLOBAL));
 	type->urgent =
-		strcmp(TextDatumGetCString(required_column(tuple, desc, TYPE_PRIORITY)), "critical") == 0;
-	type->max_bytes = DatumGetInt32(required_column(tuple, desc, TYPE_MAX_BYTES));
+		strcmp(TextDatumGetCString(own_table_column(tuple, desc, TYPE_PRIORITY)), "critical") == 0;
+	type->max_bytes = DatumGetInt32(own_table_column(tuple, desc, TYPE_MAX_BYTES));
 	type->schema = schema_compile(schema, CurrentMemoryContext);
 	type->stamps = stamp_compile(schema);
 	type->terminal = never ? NULL : schema_compile(DatumGetJsonbP(terminal), CurrentMemoryContext);
@@ -262,7 +219,7 @@ read_type(const PevCatalog *catalog, EventType *type, const char *name)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "pev event type", ALLOCSET_SMALL_SIZES);
-	Relation table = table_open(catalog->event_types, AccessShareLock);
+	Relation table = own_table_open(catalog->event_types, &own_event_types, InvalidOid);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -405,9 +362,9 @@ refuse_removal(void)
 }
 
 /*
- * BEFORE INSERT, UPDATE OR DELETE on pev_event_type: compile the row now, so
- * that a bad schema is refused when it is written and not when the next event
- * comes.
+ * BEFORE INSERT, UPDATE, DELETE or TRUNCATE on pev_event_type: compile the row
+ * now, so that a bad schema is refused when it is written and not when the next
+ * event comes.
  */
 Datum
 pev_catalog_check(PG_FUNCTION_ARGS)
@@ -420,14 +377,15 @@ pev_catalog_check(PG_FUNCTION_ARGS)
 
 	if (RelationGetRelid(trigdata->tg_relation) != catalog->event_types)
 		refuse_trigger();
-	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+	if (TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ||
+		TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
 		refuse_removal();
 	tuple = new_row(trigdata);
 	compile_type(&type, tuple, desc);
 	check_label(catalog, type.name);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) &&
 		strcmp(type.name,
-			   TextDatumGetCString(required_column(trigdata->tg_trigtuple, desc, TYPE_NAME))) != 0)
+			   TextDatumGetCString(own_table_column(trigdata->tg_trigtuple, desc, TYPE_NAME))) != 0)
 		refuse_removal();
 	return PointerGetDatum(tuple);
 }

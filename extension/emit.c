@@ -300,6 +300,8 @@ emit_batch(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 	events = PG_GETARG_JSONB_P(1);
 	if (!JB_ROOT_IS_ARRAY(events) || JB_ROOT_IS_SCALAR(events))
 		refuse_batch("It is not an array.");
+	if (JB_ROOT_COUNT(events) == 0)
+		PG_RETURN_NULL();
 	stream = stream_argument(pev_catalog_of_function(function), PG_GETARG_DATUM(0));
 	SPI_connect();
 	last = emit_items(function, stream, &events->root);

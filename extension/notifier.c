@@ -21,6 +21,7 @@
 #include "commands/async.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "pgstat.h"
@@ -345,6 +346,18 @@ is_commit_prepared(Node *statement)
 		   ((TransactionStmt *) statement)->kind == TRANS_STMT_COMMIT_PREPARED;
 }
 
+/* Ring for all streams after COMMIT PREPARED, in a database that has the extension. */
+static void
+ring_for_prepared(void)
+{
+	if (!OidIsValid(get_extension_oid("pev", true)))
+		return;
+	if (notifier_ready())
+		notifier_post(NULL, 0, true, false);
+	else
+		(void) wake_notify(NULL, 0, true);
+}
+
 /* Run a utility statement; make room before some, ring after others. */
 static void
 utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
@@ -360,8 +373,8 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest,
 								completion);
-	if (prepared && notifier_ready())
-		notifier_post(NULL, 0, true, false);
+	if (prepared)
+		ring_for_prepared();
 }
 
 /* Called once, when the library is loaded. */

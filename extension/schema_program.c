@@ -608,6 +608,8 @@ run_node(const SchemaProgram *program, int node, const JsonbValue *value, const 
 	bool holds = true;
 
 	check_stack_depth();
+	/* a small schema can ask for much: $refs multiply */
+	CHECK_FOR_INTERRUPTS();
 	for (const SchemaInstr *instr = &program->instrs[program->nodes[node]]; instr->op != SCHEMA_END;
 		 instr++)
 		if (!run_instr(program, instr, value, path, report))

@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "own_table.h"
 #include "schema_program.h"
 #include "stream.h"
 #include "turn.h"
@@ -194,11 +195,9 @@ prepare_caches(void)
 static void
 fill_stream(Stream *stream, HeapTuple tuple, TupleDesc desc)
 {
-	bool isnull;
-	char *key;
+	char *key = TextDatumGetCString(own_table_column(tuple, desc, STREAM_KEY));
 
-	stream->id = DatumGetInt64(heap_getattr(tuple, STREAM_ID, desc, &isnull));
-	key = TextDatumGetCString(heap_getattr(tuple, STREAM_KEY, desc, &isnull));
+	stream->id = DatumGetInt64(own_table_column(tuple, desc, STREAM_ID));
 	strlcpy(stream->key, key, sizeof(stream->key));
 	stream->prefix_len = prefix_length(stream->key);
 	pfree(key);
@@ -219,7 +218,7 @@ remember_stream(const Stream *stream)
 static bool
 read_stream(const PevCatalog *catalog, ScanKey key, Oid index, Stream *stream)
 {
-	Relation table = table_open(catalog->streams, AccessShareLock);
+	Relation table = own_table_open(catalog->streams, &own_streams, InvalidOid);
 	SysScanDesc scan = systable_beginscan(table, index, true, SnapshotSelf, 1, key);
 	HeapTuple tuple = systable_getnext(scan);
 	bool found = HeapTupleIsValid(tuple);
@@ -280,7 +279,7 @@ find_by_key(const PevCatalog *catalog, const char *key, int64 *id)
 static bool
 read_kind(const PevCatalog *catalog, const char *prefix, Kind *kind)
 {
-	Relation table = table_open(catalog->kinds, AccessShareLock);
+	Relation table = own_table_open(catalog->kinds, &own_kinds, InvalidOid);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -361,6 +360,19 @@ require_kind(const PevCatalog *catalog, const char *key, int prefix_len)
 	return kind;
 }
 
+/*
+ * Only who may store the first event of a key may make it.  Any column will
+ * do: the INSERT that follows decides.
+ */
+static void
+check_may_create(const PevCatalog *catalog)
+{
+	if (pg_class_aclcheck(catalog->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(catalog->events, GetUserId(), ACL_INSERT, ACLMASK_ANY) !=
+			ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, EVENTS_TABLE);
+}
+
 /* Insert the row of a new stream, with the rights of the table's owner. */
 static int64
 insert_stream(const PevCatalog *catalog, const char *key)
@@ -386,7 +398,13 @@ insert_stream(const PevCatalog *catalog, const char *key)
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 2, argtypes, values, nulls, false, 1) != SPI_OK_INSERT_RETURNING)
 		elog(ERROR, "could not insert into pev_stream");
+	/* triggers and rules of the owner's may have had their way with the row */
+	if (SPI_processed != 1 || SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
+		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+						errmsg("the row of stream \"%s\" was suppressed", key)));
 	id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	if (isnull)
+		elog(ERROR, "stream \"%s\" got no number", key);
 	SPI_finish();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	return id;
@@ -396,7 +414,7 @@ insert_stream(const PevCatalog *catalog, const char *key)
  * The number of a canonical key, made if the key is new.
  *
  * Raises 42704 for a prefix that is not declared, 22003 for digits beyond
- * bigint, 25006 in a read-only transaction.
+ * bigint, 25006 in a read-only transaction, 42501 without the right to emit.
  */
 int64
 stream_create(const PevCatalog *catalog, const char *key)
@@ -408,6 +426,7 @@ stream_create(const PevCatalog *catalog, const char *key)
 	if (prefix_length(key) > 0)
 		(void) require_kind(catalog, key, prefix_length(key));
 	PreventCommandIfReadOnly("creating a stream");
+	check_may_create(catalog);
 	turn_lock_key(hash_bytes_extended((const unsigned char *) key, strlen(key), 0));
 	if (find_by_key(catalog, key, &id))
 		return id;

@@ -99,13 +99,17 @@ fetch_last(const PevCatalog *catalog, Relation events, int64 stream)
 	return NULL;
 }
 
-/* A column of an event, none of which can be null. */
+/* A column of an event.  Raises 23502 if it is null, which the owner may have come to allow. */
 static Datum
 event_column(TupleTableSlot *slot, AttrNumber column)
 {
 	bool isnull;
+	Datum datum = slot_getattr(slot, column, &isnull);
 
-	return slot_getattr(slot, column, &isnull);
+	if (isnull)
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
+						errmsg("the last event of the stream lacks its column %d", column)));
+	return datum;
 }
 
 /* Ask the table where a stream stands. */

@@ -135,6 +135,8 @@ CREATE TRIGGER pev_before_delete BEFORE DELETE ON assistant_architect_events
 
 CREATE TRIGGER pev_catalog_check BEFORE INSERT OR UPDATE OR DELETE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_check();
+CREATE TRIGGER pev_catalog_keep BEFORE TRUNCATE ON pev_event_type
+  EXECUTE FUNCTION pev_catalog_check();
 CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
 CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_stream_kind
