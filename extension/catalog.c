@@ -458,6 +458,14 @@ pev_catalog_own(PG_FUNCTION_ARGS)
 				   RelationGetRelid(table) == catalog->kinds ? KIND_BUILTIN : TYPE_BUILTIN);
 	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) && replace_builtin(catalog, table, tuple))
 		return PointerGetDatum(NULL);
+	if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event) &&
+		RelationGetRelid(table) == catalog->event_types)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("event types cannot be added in this version"),
+						errdetail("pg_dump would not save the new value of %s, and no event of "
+								  "the type could be restored.",
+								  EVENT_TYPE_ENUM),
+						errhint("Change a built-in type with UPDATE.")));
 	return PointerGetDatum(tuple);
 }
 

@@ -116,11 +116,12 @@ check_import(TriggerData *trigdata)
 						errdetail("Events are numbered as they arrive."),
 						errhint("Leave the column out.")));
 	/* the numbering and the times go on from these */
-	if (seq < 1 || seq > IMPORT_SEQ_MAX || TIMESTAMP_NOT_FINITE(created_at))
+	if (seq < 1 || seq > IMPORT_SEQ_MAX || TIMESTAMP_NOT_FINITE(created_at) ||
+		created_at > END_TIMESTAMP - USECS_PER_DAY)
 		ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
 						errmsg("imported event has an impossible seq or created_at"),
 						errdetail("seq is " INT64_FORMAT " and must be from 1 to " INT64_FORMAT
-								  "; created_at must be finite.",
+								  "; created_at must be before 294276-12-31.",
 								  seq, (int64) IMPORT_SEQ_MAX)));
 	turn_forget(required_stream(trigdata));
 }

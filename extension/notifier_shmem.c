@@ -28,6 +28,7 @@
 
 #define TRANCHE           "pev_notifier"
 #define START_PATIENCE_MS 10000 /* a start that takes longer has failed */
+#define SLOT_PATIENCE_MS  60000 /* doorbells older than this are given up */
 
 /* All slots. */
 typedef struct NotifierShared
@@ -133,10 +134,16 @@ notifier_find(Oid database)
 	return -1;
 }
 
-/* Does nobody need this slot? */
+/*
+ * Does nobody need this slot?  What still waits in one that has had no notifier
+ * for long will not be rung any more: perhaps its database is gone.
+ */
 static bool
-is_idle(const NotifierSlot *slot)
+is_idle(const NotifierSlot *slot, TimestampTz now)
 {
+	if (slot->state == NOTIFIER_STOPPED &&
+		TimestampDifferenceExceeds(slot->changed_at, now, SLOT_PATIENCE_MS))
+		return true;
 	return slot->state == NOTIFIER_STOPPED && slot->head == slot->tail && !slot->everything &&
 		   slot->live_head == slot->live_tail;
 }
@@ -155,14 +162,14 @@ may_start(const NotifierSlot *slot, TimestampTz now)
 
 /* A slot for this database: its own, an unused one, or another's that is idle. */
 static int
-choose_slot(Oid database)
+choose_slot(Oid database, TimestampTz now)
 {
 	int index = notifier_find(database);
 
 	if (index < 0)
 		index = notifier_find(InvalidOid);
 	for (int i = 0; index < 0 && i < shared->count; i++)
-		if (is_idle(&shared->slots[i]))
+		if (is_idle(&shared->slots[i], now))
 			index = i;
 	return index;
 }
@@ -194,7 +201,7 @@ notifier_reserve(Oid database, int *index)
 	bool reserved = false;
 
 	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
-	*index = choose_slot(database);
+	*index = choose_slot(database, now);
 	if (*index >= 0)
 	{
 		NotifierSlot *slot = &shared->slots[*index];

@@ -278,8 +278,8 @@ turn_confirm(int64 stream, int64 seq)
 						errmsg("event " INT64_FORMAT " of stream " INT64_FORMAT " was suppressed",
 							   turn->confirmed + 1, stream),
 						errdetail("The events of a stream are numbered without gaps."),
-						errhint("Let no other trigger on %s return NULL in a command that inserts "
-								"several rows.",
+						errhint("In a command that inserts several rows neither another trigger on "
+								"%s nor ON CONFLICT may leave one out.",
 								EVENTS_TABLE)));
 	turn->confirmed = seq;
 	touch(turn);

@@ -71,7 +71,7 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
 test('the JavaScript follows a stream to its end', async () => {
   const [code] = of('js');
   const id = 4711;
-  const source = new Function('EventSource', 'console', `${code.replace('http://127.0.0.1:8080/events/42', `${stack.streamer.url}/events/${id}`)}; return source;`);
+  const source = new Function('EventSource', 'console', `${code.replace('/events/42', `${stack.streamer.url}/events/${id}`)}; return source;`);
   const logged = [];
   const eventSource = source(EventSource, { log: (data) => logged.push(data) });
   const emit = (type, data) => psql(`SELECT pev_emit(${id}, '${type}', '${JSON.stringify(data)}')`);
