@@ -158,7 +158,7 @@ check_size(const EventType *type, const Jsonb *data)
 Jsonb *
 event_stamp(const EventType *type, int64 stream, const PevCatalog *catalog, Jsonb *data)
 {
-	StampInput input = {.type = type->name, .stream = stream, .now = GetCurrentTimestamp()};
+	StampInput input = {.type = type->name, .stream = stream};
 
 	if (!JB_ROOT_IS_OBJECT(data))
 		return data;

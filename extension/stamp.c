@@ -169,9 +169,18 @@ set_unix_time(JsonbValue *value, TimestampTz now)
 	value->val.numeric = int64_div_fast_to_numeric(millis, 3);
 }
 
+/* The time of all stamps of an event; most events come with their own, so it is read late. */
+static TimestampTz
+stamp_now(StampInput *input)
+{
+	if (input->now == 0)
+		input->now = GetCurrentTimestamp();
+	return input->now;
+}
+
 /* Supply the value of a source; false if it has none now. */
 static bool
-supply(StampSource source, const StampInput *input, JsonbValue *value)
+supply(StampSource source, StampInput *input, JsonbValue *value)
 {
 	char *text;
 
@@ -180,14 +189,14 @@ supply(StampSource source, const StampInput *input, JsonbValue *value)
 		case STAMP_NONE:
 			return false;
 		case STAMP_TIMESTAMP:
-			set_timestamp(value, input->now);
+			set_timestamp(value, stamp_now(input));
 			return true;
 		case STAMP_UNIX_TIME:
-			set_unix_time(value, input->now);
+			set_unix_time(value, stamp_now(input));
 			return true;
 		case STAMP_UUID7:
 			text = palloc(UUID_TEXT_LEN);
-			uuid7_text(input->now, text);
+			uuid7_text(stamp_now(input), text);
 			set_text(value, text, UUID_TEXT_LEN);
 			return true;
 		case STAMP_TYPE:
@@ -230,7 +239,7 @@ round_number(const StampRule *rule, const JsonbValue *given, JsonbValue *value)
  * nothing is missing.  The caller has made sure that it is an object.
  */
 Jsonb *
-stamp_apply(const StampPlan *plan, Jsonb *event, const StampInput *input)
+stamp_apply(const StampPlan *plan, Jsonb *event, StampInput *input)
 {
 	int npairs = JsonContainerSize(&event->root);
 	JsonbWalk keys = jsonb_walk_from(&event->root, 0);

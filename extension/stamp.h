@@ -44,12 +44,12 @@ typedef struct StampInput
 	const char *type;
 	int64 stream;
 	const char *stream_name; /* its key without the prefix; NULL if no rule needs it */
-	TimestampTz now;
+	TimestampTz now;         /* 0: not read yet */
 } StampInput;
 
 extern char *pev_message_id;
 
 extern StampPlan *stamp_compile(const Jsonb *schema);
-extern Jsonb *stamp_apply(const StampPlan *plan, Jsonb *event, const StampInput *input);
+extern Jsonb *stamp_apply(const StampPlan *plan, Jsonb *event, StampInput *input);
 
 #endif /* PEV_STAMP_H */
