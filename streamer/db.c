@@ -98,10 +98,19 @@ static const char db_find_extension[] =
 	"SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e"
 	" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pev'";
 
+/*
+ * Fails at once if the role may not read what the statements read.  Otherwise
+ * only those that need a missing right would fail, each time one is sent.
+ */
+static const char db_check_access[] =
+	"SELECT FROM @schema@.assistant_architect_events, @schema@.pev_stream,"
+	" @schema@.pev_event_type LIMIT 0";
+
 typedef enum DbStep
 {
 	STEP_FIND,
 	STEP_SETTINGS,
+	STEP_ACCESS,
 	STEP_PREPARE, /* and on, one step a statement */
 	STEP_END = STEP_PREPARE + DB_STATEMENTS
 } DbStep;
@@ -214,6 +223,22 @@ db_flush(void)
 	return true;
 }
 
+/* Append a statement's text, the extension's schema put in. */
+static void
+db_put_schema(Buf *text, const char *statement)
+{
+	for (const char *p = statement; *p != '\0'; p++)
+	{
+		if (strncmp(p, DB_SCHEMA_MARK, strlen(DB_SCHEMA_MARK)) == 0)
+		{
+			buf_text(text, db.schema);
+			p += strlen(DB_SCHEMA_MARK) - 1;
+		}
+		else
+			buf_add(text, p, 1);
+	}
+}
+
 /* Send the query of the current step. */
 static bool
 db_setup_send(void)
@@ -226,21 +251,21 @@ db_setup_send(void)
 		sent = PQsendQuery(db.conn, db_settings);
 	else
 	{
-		DbStatement statement = (DbStatement) (db.step - STEP_PREPARE);
 		Buf text;
 
 		buf_init(&text);
-		for (const char *p = db_statement_text[statement]; *p != '\0'; p++)
+		if (db.step == STEP_ACCESS)
 		{
-			if (strncmp(p, DB_SCHEMA_MARK, strlen(DB_SCHEMA_MARK)) == 0)
-			{
-				buf_text(&text, db.schema);
-				p += strlen(DB_SCHEMA_MARK) - 1;
-			}
-			else
-				buf_add(&text, p, 1);
+			db_put_schema(&text, db_check_access);
+			sent = PQsendQuery(db.conn, text.data);
 		}
-		sent = PQsendPrepare(db.conn, db_statement_name[statement], text.data, 0, NULL);
+		else
+		{
+			DbStatement statement = (DbStatement) (db.step - STEP_PREPARE);
+
+			db_put_schema(&text, db_statement_text[statement]);
+			sent = PQsendPrepare(db.conn, db_statement_name[statement], text.data, 0, NULL);
+		}
 		buf_free(&text);
 	}
 	return sent == 1 && db_flush();

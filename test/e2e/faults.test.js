@@ -45,6 +45,27 @@ test('the database is down at start: clients wait, and get everything once it is
     assert.deepEqual(waiting.events, await db.expected('some-key'));
   }));
 
+test('a role that may not read: /readyz says so, the log once, and a GRANT mends it', async () => {
+  const db = await Database.start();
+  const stack = { db };
+  try {
+    await db.query('CREATE ROLE streamer LOGIN');
+    stack.streamer = await Streamer.start({ dsn: db.dsn.replace(/user=\S+/, 'user=streamer') });
+    const ready = async () => request(`${stack.streamer.url}/readyz`);
+    await poll(async () => /database refuses/.test((await ready()).body), 'the reason in /readyz');
+    assert.equal((await ready()).status, 503);
+    const client = await SseClient.open(`${stack.streamer.url}/events/1`);
+    await emitAll(db, 1, [progress(1), end]);
+    assert.match(stack.streamer.log, /permission denied for table/);
+    await db.query('GRANT SELECT ON assistant_architect_events, pev_stream, pev_event_type TO streamer');
+    await client.toEnd();
+    assert.deepEqual(client.events, await db.expected(1));
+    assert.ok(stack.streamer.log.match(/permission denied/g).length === 1, 'said once, not at every try');
+  } finally {
+    await stopStack(stack);
+  }
+});
+
 test('the database crashes and comes back: clients stay connected, nothing is lost', () =>
   withStack({}, async (db, streamer) => {
     await emitAll(db, 1, [progress(1), progress(2)]);
