@@ -6,7 +6,7 @@
 // this process, however it ends: pgtemp sees its standard input close, and the
 // streamer asks the kernel for a signal (setpriv --pdeathsig).
 
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -70,11 +70,15 @@ function logReport(title, text) {
 
 /** A private database server with the extension in its database. */
 export class Database {
-  /** Start one; `settings` are the server's, as in {wal_level: 'logical'}. */
-  static async start({ settings = {}, args = [] } = {}) {
+  /**
+   * Start one; `settings` are the server's, as in {wal_level: 'logical'}, `args` pgtemp's,
+   * and `prefix` is a command to run pgtemp by.
+   */
+  static async start({ settings = {}, args = [], prefix = [] } = {}) {
     const db = new Database();
     const options = Object.entries(settings).flatMap(([name, value]) => ['--set', `${name}=${value}`]);
-    db.process = spawn(path.join(root, 'test/bin/pgtemp'), ['serve', ...options, ...args], {
+    const [program, ...words] = [...prefix, path.join(root, 'test/bin/pgtemp'), 'serve', ...options, ...args];
+    db.process = spawn(program, words, {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     db.answers = readline.createInterface({ input: db.process.stdout })[Symbol.asyncIterator]();
@@ -114,6 +118,25 @@ export class Database {
 
   startServer() {
     return this.command('start');
+  }
+
+  /** Run one of the server's own programs, such as pg_dump; returns what it prints. */
+  run(program, ...args) {
+    return execFileSync(path.join(this.env.BINDIR, program), args, {
+      encoding: 'utf8', maxBuffer: 1 << 28,
+      env: { ...process.env, PGHOST: this.env.PGHOST, PGPORT: this.env.PGPORT, PGUSER: this.env.PGUSER, PGDATABASE: this.env.PGDATABASE },
+    });
+  }
+
+  /** The same server's other database, with the extension in it; it has no process of its own. */
+  async other(name, { create = true } = {}) {
+    const other = new Database();
+    other.env = { ...this.env, PGDATABASE: name };
+    other.dsn = this.dsn.replace(/dbname=.*/, `dbname=${name}`);
+    if (create) await this.query(`CREATE DATABASE ${name}`);
+    other.pool = other.newPool();
+    if (create) await other.query('CREATE EXTENSION pev');
+    return other;
   }
 
   /** The rows of a statement. */
