@@ -80,7 +80,7 @@ test(`kill -9 under load: ${few(100)} clients return by Last-Event-ID`, () =>
 
 test('slow readers and dead ones: the others do not notice, memory is bounded, the dead are closed', async (context) => {
   if (valgrind) return context.skip('it measures time and memory, which under valgrind mean nothing');
-  const HISTORY = 12_000; // of 1 kB: far more than the kernel's buffers and --backlog-bytes take
+  const HISTORY = 10_000; // of 1 kB: more than the kernel's buffers and --backlog-bytes take
   const live = newExecution(), long = newExecution();
   await history(long, HISTORY, 900);
   await withStreamer(['--send-timeout', '2s', '--backlog-bytes', '4MiB', '--stream-backlog-bytes', '1MiB'], async (streamer) => {
@@ -106,35 +106,37 @@ test('slow readers and dead ones: the others do not notice, memory is bounded, t
     const peakWithout = peak;
 
     const dead = range(0, 5).map(() => deaf(streamer.port, `GET /events/${long} HTTP/1.1\r\nHost: x\r\n\r\n`));
+    let lazy = true;
     const slow = range(0, 5).map(() => {
       const f = new Follower(streamer.url, long);
-      // Takes what is there, then nothing for a while: about 1 MB a second.
+      // Takes what is there, then nothing for a while: some 100 kB a second.
       f.on('connected', () => f.response.on('data', () => {
         f.hold();
-        setTimeout(() => f.release(), 50);
+        setTimeout(() => f.release(), lazy ? 200 : 0);
       }));
       return f;
     });
     const began = Date.now();
     latencies = [];
-    await pace(150);
+    await pace(200);
     const beside = latencies.filter(Number.isFinite);
     await poll(() => /(closed: it took nothing for the send time-out[^]*){5}/.test(streamer.log), 'the dead being closed', 15_000);
     const closed = Date.now() - began;
-    assert.ok(slow.every((f) => f.last < HISTORY), 'the slow ones were there all the time');
+    assert.ok(slow.every((f) => f.last > 0 && f.last < HISTORY), 'the slow ones were there all the time');
+    assert.deepEqual([...new Set(slow.map((f) => f.connections))], [1], 'a slow client is not a dead one');
+    lazy = false;
     await db.emit(long, ...end);
     await poll(() => (watch(), slow.every((f) => f.finished)), 'the slow ones being complete', 60_000);
     await db.emit(live, ...end);
     await allFinished(fast);
     await assertExact(db, [...fast, ...slow]);
-    assert.deepEqual([...new Set(slow.map((f) => f.connections))], [1], 'a slow client is never disconnected');
     dead.forEach((socket) => socket.destroy());
 
     const figures = (samples) => `p50 ${percentile(samples, 50).toFixed(1)} ms, p99 ${percentile(samples, 99).toFixed(1)} ms`;
     console.log(`# 200 fast clients alone: ${figures(without)}; beside 5 slow and 5 dead ones: ${figures(beside)}`);
     console.log(`# memory of the streamer: ${mib(before.rss)} idle, ${mib(peakWithout)} with the fast, ${mib(peak)} at most; the dead were closed within ${closed} ms`);
     assert.equal(without.length, 150 * 200);
-    assert.equal(beside.length, 150 * 200);
+    assert.equal(beside.length, 200 * 200);
     const [alone, together] = [percentile(without, 99), percentile(beside, 99)];
     assert.ok(together < Math.max(3 * alone, 50), `p99 of the fast clients: ${together} ms beside the others, ${alone} ms alone`);
     // The backlog's bound, a page and buffers for each that reads history, and room for malloc.
