@@ -109,6 +109,9 @@ bench: deps-bench all
 	@$(MAKE) --no-print-directory -s -C test/bench
 	@node test/bench/run.js
 
+soak: deps-test
+	@MINUTES='$(or $(MINUTES),10)' VALGRIND='$(VALGRIND)' test/soak/run
+
 check-style:
 	@test/bin/check-style
 
@@ -121,9 +124,10 @@ help:
 	@echo 'make demo          a private server, a streamer, and two executions arriving live'
 	@echo 'make test          every test suite, in private servers; ends with "N passed, N failed"'
 	@echo 'make bench         pev beside its peers, in private servers; ends with a table'
+	@echo 'make soak          10 minutes (MINUTES=) of load, kills and crashes; VALGRIND=1 for a smaller one'
 	@echo 'make check-style   formatting and other mechanical checks'
 	@echo 'make clean         remove what was built'
 
 .PHONY: all install uninstall installcheck clean help streamer install-streamer \
 	uninstall-streamer clean-streamer check-version deps deps-test deps-bench demo test \
-	bench check-style
+	bench soak check-style
