@@ -135,7 +135,6 @@ async function crashDatabase() {
 
 async function disturb() {
   let kill = KILL_EVERY, crash = CRASH_FIRST, report = 0;
-  // The end is left in peace for as long as all clients need to return.
   while (!over()) {
     if (age() >= kill) {
       await killStreamer();
