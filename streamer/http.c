@@ -1,69 +1,35 @@
 /*
  * http.c
- *		The HTTP server: routes, headers, and subscribers' connections.
+ *		The HTTP server: connections, requests and routes.
  *
  * libmicrohttpd runs without a thread of its own: its epoll descriptor is one
- * of the loop's.  The connection of a subscriber that lacks nothing is
- * suspended, for a content reader that returns 0 unsuspended is called again
- * at once, for ever.  A suspended connection notices neither time-outs nor
- * hang-ups, so the loop watches the socket of every subscriber for the latter,
- * and heartbeats wake it for the former.
- *
- * A connection that is not suspended and makes no progress is closed by
- * libmicrohttpd after --send-timeout; so is one whose request does not come.
+ * of the loop's.  A connection that is not suspended and makes no progress is
+ * closed by it after --send-timeout; so is one whose request does not come.
  *
  * The request target is taken raw, before libmicrohttpd decodes it: cursor.c
- * knows why.  503 and 429 end an EventSource for good, so a subscriber that
- * cannot be served is answered 200, told when to come back, and let go.
+ * knows why.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #include <microhttpd.h>
 
-#include "cursor.h"
-#include "db.h"
-#include "frame.h"
+#include "events.h"
 #include "http.h"
-#include "hub.h"
 #include "listen.h"
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
-#include "lookup.h"
+#include "request.h"
 #include "respond.h"
+#include "status.h"
 
 #define HTTP_SPARE_CLIENTS     256         /* connections for those who are not subscribers */
 #define HTTP_SPARE_FILES       64          /* descriptors that are not connections */
 #define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header */
-#define HTTP_BLOCK             1024        /* buffer of an HTTP/1.0 response; 1.1 does without */
-#define HTTP_UNSENT            (64 * 1024) /* bytes that may wait in a subscriber's socket */
-#define RETRY_JITTER           25          /* percent, as below */
-#define COME_BACK_JITTER       50
-#define COME_BACK_DRAIN        5 /* times --retry */
-#define COME_BACK_OVERLOAD     15
-#define OVERLOAD_LOG_INTERVAL  60000
-
-/* A connection and the request on it; the next request takes the structure over. */
-typedef struct Request
-{
-	uint64_t client;
-	char *target; /* raw; NULL once it has been taken apart */
-	bool begun;   /* its header has been read */
-	bool head;
-	struct MHD_Connection *conn;
-	Subscriber *sub; /* of a stream's request, once it has been found valid */
-	Watch hang_up;
-} Request;
-
-typedef enum MHD_Result (*Handler)(Request *req);
 
 typedef struct Route
 {
@@ -80,258 +46,16 @@ static struct
 	Watch watch;
 	uint64_t last_client;
 	int64_t max_clients;
-	bool draining;
-	bool closed;           /* a connection, since libmicrohttpd last ran */
-	int64_t overload_time; /* when too many clients were last logged */
+	bool closed; /* a connection, since libmicrohttpd last ran */
 } http = {.listener = -1, .watch = {.fd = -1}};
-
-static enum MHD_Result http_stream(Request *req);
-static enum MHD_Result http_healthz(Request *req);
-static enum MHD_Result http_readyz(Request *req);
 
 #define ALLOW_READING "GET, HEAD, OPTIONS"
 
 static const Route routes[] = {
-	{"/events/", ALLOW_READING, http_stream},
-	{"/healthz", ALLOW_READING, http_healthz},
-	{"/readyz", ALLOW_READING, http_readyz},
+	{"/events/", ALLOW_READING, events_request},
+	{"/healthz", ALLOW_READING, status_healthz},
+	{"/readyz", ALLOW_READING, status_readyz},
 };
-
-/* ---- health ---- */
-
-/* The process lives. */
-static enum MHD_Result
-http_healthz(Request *req)
-{
-	return respond_json(req->conn, MHD_HTTP_OK, "{\"status\":\"ok\"}\n");
-}
-
-/* It can serve, or why not and since when. */
-static enum MHD_Result
-http_readyz(Request *req)
-{
-	int64_t since;
-	const char *trouble = db_trouble(&since);
-	char body[160];
-	char when[32];
-	time_t seconds;
-	struct tm parts;
-
-	if (http.draining)
-		return respond_json(req->conn, MHD_HTTP_SERVICE_UNAVAILABLE,
-							"{\"status\":\"not ready\",\"reason\":\"draining\"}\n");
-	if (trouble == NULL)
-		return respond_json(req->conn, MHD_HTTP_OK, "{\"status\":\"ready\"}\n");
-	seconds = (time_t) since;
-	gmtime_r(&seconds, &parts);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &parts);
-	snprintf(body, sizeof(body), "{\"status\":\"not ready\",\"reason\":\"%s\",\"since\":\"%s\"}\n",
-			 trouble, when);
-	return respond_json(req->conn, MHD_HTTP_SERVICE_UNAVAILABLE, body);
-}
-
-/* ---- streams ---- */
-
-/* The headers that every response with events has. */
-static void
-response_stream_headers(struct MHD_Response *response)
-{
-	respond_header(response, "Content-Type", "text/event-stream; charset=utf-8");
-	respond_header(response, "Cache-Control", "no-cache, no-transform");
-	respond_header(response, "X-Accel-Buffering", "no");
-}
-
-/* When to come back, in milliseconds, so many times later than after a mere hiccup. */
-static unsigned int
-come_back(int times)
-{
-	return (unsigned int) loop_jitter(http.config->retry * times, COME_BACK_JITTER);
-}
-
-/* Answer a subscriber that cannot be served now. */
-static enum MHD_Result
-request_come_back(Request *req, int times, const char *why)
-{
-	Frame *frame = frame_retry(come_back(times), why);
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(frame->len, frame->bytes, MHD_RESPMEM_MUST_COPY);
-
-	frame_unref(frame);
-	if (response == NULL)
-		log_fatal("cannot make a response");
-	response_stream_headers(response);
-	respond_header(response, "Connection", "close");
-	log_write(LOG_DEBUG, req->client, "sent away: %s", why);
-	return respond_send(req->conn, MHD_HTTP_OK, response);
-}
-
-/* Say, but not for each client, that there are too many. */
-static void
-http_log_overload(void)
-{
-	if (http.overload_time != 0 && loop_now() - http.overload_time < OVERLOAD_LOG_INTERVAL)
-		return;
-	http.overload_time = loop_now();
-	log_warning("clients are sent away: there are %" PRId64 ", the most allowed", http.max_clients);
-}
-
-/* libmicrohttpd has room for more of the response. */
-static ssize_t
-http_on_room(void *arg, uint64_t pos, char *out, size_t size)
-{
-	Request *req = arg;
-	ssize_t filled = subscriber_fill(req->sub, out, size);
-
-	(void) pos;
-	if (filled == FILL_WAIT)
-		MHD_suspend_connection(req->conn);
-	else if (filled == FILL_END)
-		return MHD_CONTENT_READER_END_OF_STREAM;
-	else if (filled == FILL_ABORT)
-		return MHD_CONTENT_READER_END_WITH_ERROR;
-	return filled;
-}
-
-/* A client is closed because it takes nothing. */
-static void
-request_log_timeout(const Request *req)
-{
-	log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
-}
-
-/* The peer has closed its side, or TCP has given it up. */
-static void
-http_on_hang_up(void *arg, uint32_t events)
-{
-	Request *req = arg;
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	if ((events & EPOLLERR) &&
-		getsockopt(req->hang_up.fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == ETIMEDOUT)
-		request_log_timeout(req);
-	loop_unwatch(&req->hang_up);
-	subscriber_hang_up(req->sub);
-}
-
-/* Watch for the peer's hang-up, and let TCP give up on one that has vanished. */
-static void
-request_watch(Request *req)
-{
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	unsigned int patience = (unsigned int) http.config->send_timeout;
-	int unsent = HTTP_UNSENT;
-
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
-	/*
-	 * A socket counts as writable again only when a third of its buffer is free,
-	 * and the kernel lets that buffer grow to megabytes: a slow reader would seem
-	 * to make no progress for longer than the time-out.  This bounds what waits
-	 * there, and with it the kernel's memory for slow readers.
-	 */
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-	loop_watch(&req->hang_up, fd, EPOLLRDHUP | EPOLLET, http_on_hang_up, req);
-}
-
-/* Begin the stream of events. */
-static enum MHD_Result
-request_open_stream(Request *req)
-{
-	struct MHD_Response *response =
-		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_BLOCK, http_on_room, req, NULL);
-	int64_t retry = loop_jitter(http.config->retry, RETRY_JITTER);
-
-	if (response == NULL)
-		log_fatal("cannot make a response");
-	response_stream_headers(response);
-	/* libmicrohttpd ends even an empty chunked body with a chunk, HEAD or not. */
-	if (req->head)
-		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-	else
-		subscriber_open(req->sub,
-						frame_retry((unsigned int) retry,
-									db_is_up() ? "pev"
-											   : "the database is not available; events will "
-												 "follow when it is back"));
-	log_write(LOG_DEBUG, req->client, "opened stream %s", req->sub->stream->key);
-	return respond_send(req->conn, MHD_HTTP_OK, response);
-}
-
-/* Answer the request for a stream, now that it is known how. */
-static enum MHD_Result
-request_answer_stream(Request *req)
-{
-	char detail[TYPE_NAME_MAX + 64];
-
-	if (req->sub->hung_up)
-		return MHD_NO;
-	if (http.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining");
-	switch (req->sub->verdict)
-	{
-		case VERDICT_CLOSED:
-			return respond_send(req->conn, MHD_HTTP_NO_CONTENT, respond_text(NULL, ""));
-		case VERDICT_BAD_TYPE:
-			snprintf(detail, sizeof(detail), "There is no event type \"%s\".", req->sub->bad_type);
-			return respond_bad(req->conn, detail);
-		default:
-			return request_open_stream(req);
-	}
-}
-
-/* Make the request's subscriber from its target; or NULL, or what is wrong. */
-static const char *
-request_subscribe(Request *req, const char *path, const char *query)
-{
-	StreamKey key;
-	Cursor cursor;
-	TypeFilter filter;
-	const char *error = stream_key_parse(path, strlen(path), &key);
-
-	if (error == NULL)
-		error = query_parse(query, &cursor, &filter);
-	if (error != NULL)
-		return error;
-	cursor_header(MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID"),
-				  &cursor);
-	req->sub = subscriber_new(req->client, req, &key, &cursor, &filter);
-	return NULL;
-}
-
-/* GET or HEAD /events/:stream, called again when the answer is known. */
-static enum MHD_Result
-http_stream(Request *req)
-{
-	char *query;
-	const char *error;
-
-	if (req->sub != NULL)
-		return request_answer_stream(req);
-	if (http.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining");
-	if (subscriber_count() >= (size_t) http.max_clients)
-	{
-		http_log_overload();
-		return request_come_back(req, COME_BACK_OVERLOAD, "too many clients");
-	}
-	query = strchr(req->target, '?');
-	if (query != NULL)
-		*query++ = '\0';
-	error = request_subscribe(req, req->target + strlen("/events/"), query);
-	free(req->target);
-	req->target = NULL;
-	if (error != NULL)
-		return respond_bad(req->conn, error);
-	request_watch(req);
-	if (lookup_admit(req->sub))
-	{
-		subscriber_admit(req->sub, req->sub->verdict);
-		return request_answer_stream(req);
-	}
-	subscriber_set_state(req->sub, SUBSCRIBER_ADMITTING);
-	MHD_suspend_connection(req->conn);
-	return MHD_YES;
-}
 
 /* ---- requests ---- */
 
@@ -440,7 +164,7 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 
 	(void) cls, (void) conn, (void) url, (void) version, (void) body;
 	if (req->sub != NULL)
-		return request_answer_stream(req);
+		return events_continue(req);
 	if (!req->begun)
 	{
 		req->begun = true;
@@ -466,27 +190,9 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 	if (req == NULL)
 		return;
 	*con_cls = NULL;
-	if (req->sub != NULL)
-	{
-		if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
-			request_log_timeout(req);
-		else
-			log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
-		loop_unwatch(&req->hang_up);
-		subscriber_free(req->sub);
-		req->sub = NULL;
-	}
+	events_end(req, code);
 	free(req->target);
 	req->target = NULL;
-}
-
-/* A subscriber's connection is wanted again. */
-void
-http_resume(Subscriber *sub)
-{
-	Request *req = sub->owner;
-
-	MHD_resume_connection(req->conn);
 }
 
 /* Leave escapes as they are; cursor.c decodes what it takes. */
@@ -542,6 +248,7 @@ http_start(const Config *config)
 
 	http.config = config;
 	http_raise_files();
+	events_start(config, http.max_clients);
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)
 		return false;
@@ -595,22 +302,9 @@ http_patience(void)
 void
 http_drain(void)
 {
-	Stream *stream;
-	Subscriber *sub;
-
-	http.draining = true;
 	if (MHD_quiesce_daemon(http.daemon) != MHD_INVALID_SOCKET)
 		close(http.listener);
-	TAILQ_FOREACH(stream, hub_streams(), all_link)
-	{
-		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-		{
-			if (sub->state == SUBSCRIBER_ADMITTING)
-				subscriber_admit(sub, VERDICT_OPEN);
-			else
-				subscriber_end(sub, frame_retry(come_back(COME_BACK_DRAIN), "draining"));
-		}
-	}
+	events_drain();
 }
 
 /* Close every connection.  http_drain came before, so none is suspended. */

@@ -1,6 +1,6 @@
 /*
  * http.h
- *		The HTTP server: routes, headers, and subscribers' connections.
+ *		The HTTP server: connections, requests and routes.
  */
 #ifndef PEV_HTTP_H
 #define PEV_HTTP_H
@@ -9,15 +9,11 @@
 #include <stdint.h>
 
 #include "config.h"
-#include "subscriber.h"
 
 extern bool http_start(const Config *config);
 extern void http_run(void);
 extern int64_t http_patience(void);
 extern void http_drain(void);
 extern void http_stop(void);
-
-/* See SubscriberHooks. */
-extern void http_resume(Subscriber *sub);
 
 #endif

@@ -17,6 +17,7 @@
 
 #include "config.h"
 #include "db.h"
+#include "events.h"
 #include "feed.h"
 #include "http.h"
 #include "hub.h"
@@ -114,7 +115,7 @@ main_loop(void)
 static int
 main_serve(const Config *config)
 {
-	static const SubscriberHooks hooks = {http_resume, reader_want_tail, reader_want_page,
+	static const SubscriberHooks hooks = {events_resume, reader_want_tail, reader_want_page,
 										  feed_forget, feed_forget_stream};
 	size_t pages = (size_t) config->backlog_bytes / PAGE_SHARE;
 	int fd;

@@ -1,0 +1,30 @@
+/*
+ * request.h
+ *		A connection and the request on it, as the handlers of routes see it.
+ */
+#ifndef PEV_REQUEST_H
+#define PEV_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <microhttpd.h>
+
+#include "loop.h"
+#include "subscriber.h"
+
+/* http.c makes one for each connection; the next request takes the structure over. */
+typedef struct Request
+{
+	uint64_t client;
+	char *target; /* raw; NULL once it has been taken apart */
+	bool begun;   /* its header has been read */
+	bool head;
+	struct MHD_Connection *conn;
+	Subscriber *sub; /* of a stream's request, once it has been found valid */
+	Watch hang_up;
+} Request;
+
+/* What answers the requests of a route. */
+typedef enum MHD_Result (*Handler)(Request *req);
+
+#endif

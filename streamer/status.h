@@ -1,0 +1,13 @@
+/*
+ * status.h
+ *		What operators and their machines ask: health and readiness.
+ */
+#ifndef PEV_STATUS_H
+#define PEV_STATUS_H
+
+#include "request.h"
+
+extern enum MHD_Result status_healthz(Request *req);
+extern enum MHD_Result status_readyz(Request *req);
+
+#endif
