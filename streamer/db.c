@@ -24,6 +24,7 @@
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
+#include "metrics.h"
 
 #define DB_DELAY_FIRST  100
 #define DB_DELAY_MOST   5000
@@ -63,10 +64,11 @@ static const char *const db_statement_text[DB_STATEMENTS] = {
 				"  FROM @schema@.assistant_architect_events a WHERE a.execution_id = s.id"
 				"  ORDER BY a.seq DESC LIMIT 1) e ON true",
 	[DB_READ] = "SELECT w.ord, e.seq, e.event_type::text, e.event_data::text,"
-				" @schema@.pev_is_terminal(e.event_type, e.event_data)"
+				" @schema@.pev_is_terminal(e.event_type, e.event_data),"
+				" date_part('epoch', clock_timestamp() - e.created_at)"
 				" FROM unnest($1::bigint[], $2::bigint[], $3::int[])"
 				"  WITH ORDINALITY AS w(id, after, most, ord)"
-				" CROSS JOIN LATERAL (SELECT a.seq, a.event_type, a.event_data"
+				" CROSS JOIN LATERAL (SELECT a.seq, a.event_type, a.event_data, a.created_at"
 				"  FROM @schema@.assistant_architect_events a"
 				"  WHERE a.execution_id = w.id AND a.seq > w.after"
 				"  ORDER BY a.seq LIMIT w.most) e"
@@ -126,6 +128,7 @@ static struct
 	Timer retry;    /* DB_DOWN: when to connect */
 	Timer patience; /* otherwise: when to give up on the server */
 	int64_t delay;
+	bool connected;      /* it has been, if only once */
 	const char *trouble; /* why it is not up; NULL if it is */
 	time_t since;
 	char last_error[200]; /* the one logged last, so that retries do not repeat it */
@@ -278,6 +281,8 @@ db_become_ready(void)
 	db_set_state(DB_IDLE);
 	timer_clear(&db.patience);
 	db.trouble = NULL;
+	metric_add(METRIC_DATABASE_RECONNECTS, db.connected);
+	db.connected = true;
 	log_info("database: connected, extension in schema %s", db.schema);
 	db.hooks->ready();
 }
@@ -543,6 +548,7 @@ void
 db_send(DbStatement statement, int count, const char *const *params, DbRow row, DbDone done)
 {
 	db_set_state(DB_BUSY);
+	metric_add(METRIC_DATABASE_QUERIES, 1);
 	db.row = row;
 	db.done = done;
 	if (!PQsendQueryPrepared(db.conn, db_statement_name[statement], count, params, NULL, NULL, 0) ||

@@ -26,6 +26,7 @@
 #include "hub.h"
 #include "log.h"
 #include "lookup.h"
+#include "metrics.h"
 #include "respond.h"
 
 #define HTTP_BLOCK            1024        /* buffer of an HTTP/1.0 response; 1.1 does without */
@@ -62,7 +63,7 @@ come_back(int times)
 
 /* Answer a subscriber that cannot be served now. */
 static enum MHD_Result
-request_come_back(Request *req, int times, const char *why)
+request_come_back(Request *req, int times, const char *why, Metric metric)
 {
 	Frame *frame = frame_retry(come_back(times), why);
 	struct MHD_Response *response =
@@ -73,6 +74,7 @@ request_come_back(Request *req, int times, const char *why)
 		log_fatal("cannot make a response");
 	response_stream_headers(response);
 	respond_header(response, "Connection", "close");
+	metric_add(metric, 1);
 	log_write(LOG_DEBUG, req->client, "sent away: %s", why);
 	return respond_send(req->conn, MHD_HTTP_OK, response);
 }
@@ -109,6 +111,7 @@ events_on_room(void *arg, uint64_t pos, char *out, size_t size)
 static void
 request_log_timeout(const Request *req)
 {
+	metric_add(METRIC_EVICTED_SEND_TIMEOUT, 1);
 	log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
 }
 
@@ -179,7 +182,7 @@ events_continue(Request *req)
 	if (req->sub->hung_up)
 		return MHD_NO;
 	if (serving.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining");
+		return request_come_back(req, COME_BACK_DRAIN, "draining", METRIC_REFUSED_DRAINING);
 	switch (req->sub->verdict)
 	{
 		case VERDICT_CLOSED:
@@ -221,11 +224,12 @@ events_request(Request *req)
 	if (req->sub != NULL)
 		return events_continue(req);
 	if (serving.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining");
+		return request_come_back(req, COME_BACK_DRAIN, "draining", METRIC_REFUSED_DRAINING);
 	if (subscriber_count() >= (size_t) serving.max_clients)
 	{
 		events_log_overload();
-		return request_come_back(req, COME_BACK_OVERLOAD, "too many clients");
+		return request_come_back(req, COME_BACK_OVERLOAD, "too many clients",
+								 METRIC_REFUSED_CLIENTS);
 	}
 	query = strchr(req->target, '?');
 	if (query != NULL)

@@ -18,6 +18,7 @@
 #include "log.h"
 #include "lookup.h"
 #include "loop.h"
+#include "metrics.h"
 #include "newid.h"
 #include "reader.h"
 #include "types.h"
@@ -48,6 +49,7 @@ feed_on_doorbell(const char *payload)
 	int64_t id;
 	int64_t seq;
 
+	metric_add(METRIC_DOORBELLS, 1);
 	for (;;)
 	{
 		DoorbellToken token = doorbell_next(&payload, &id, &seq);
@@ -92,6 +94,7 @@ feed_on_live(const char *payload)
 		log_warning("malformed notification on channel pev_live dropped");
 		return;
 	}
+	metric_add(METRIC_EVENTS_UNSTORED, 1);
 	stream = event.global ? NULL : hub_find(event.stream);
 	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
 	if (event.global)
@@ -135,7 +138,7 @@ feed_on_poll(void *arg)
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		if (stream->closed_at == 0 && loop_now() - stream->read_time >= feed.poll)
-			reader_mark_stale(stream);
+			reader_poll(stream);
 	}
 	lookup_want_keys();
 }

@@ -34,6 +34,7 @@ frame_new(size_t len)
 	frame->refs = 1;
 	frame->terminal = false;
 	frame->seq = 0;
+	frame->born = 0;
 	frame->type_start = 0;
 	frame->type_len = 0;
 	frame->len = len;
@@ -190,6 +191,13 @@ frame_unref(Frame *frame)
 {
 	if (frame != NULL && --frame->refs == 0)
 		free(frame);
+}
+
+/* Does the client see an event, stored or not, or the notice of a gap? */
+bool
+frame_is_event(const Frame *frame)
+{
+	return frame->seq != 0 || frame->type_len != 0;
 }
 
 /* Is the frame an event of this type? */

@@ -18,6 +18,7 @@ typedef struct Frame
 	int refs;
 	bool terminal;     /* the event that ends its stream */
 	int64_t seq;       /* 0 for what is not a stored event */
+	int64_t born;      /* when the event was created, by loop_clock; 0: not known */
 	size_t type_start; /* where in bytes the event's type stands */
 	size_t type_len;
 	size_t len;
@@ -32,6 +33,7 @@ extern Frame *frame_mark(int64_t seq);
 extern Frame *frame_gap(int64_t from, int64_t to);
 extern Frame *frame_ref(Frame *frame);
 extern void frame_unref(Frame *frame);
+extern bool frame_is_event(const Frame *frame);
 extern bool frame_has_type(const Frame *frame, const char *type);
 
 #endif

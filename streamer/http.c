@@ -54,6 +54,7 @@ static struct
 static const Route routes[] = {
 	{"/events/", ALLOW_READING, events_request},
 	{"/healthz", ALLOW_READING, status_healthz},
+	{"/metrics", ALLOW_READING, status_metrics},
 	{"/readyz", ALLOW_READING, status_readyz},
 };
 

@@ -17,6 +17,7 @@
 
 #include "hub.h"
 #include "mem.h"
+#include "metrics.h"
 
 #define HUB_BUCKETS_FIRST  64
 #define WINDOW_SLOTS_FIRST 8
@@ -120,6 +121,13 @@ size_t
 hub_unresolved(void)
 {
 	return hub.unresolved;
+}
+
+/* How many streams are watched? */
+size_t
+hub_count(void)
+{
+	return hub.count;
 }
 
 /* How many bytes do all windows hold? */
@@ -269,17 +277,20 @@ static void
 hub_evict(Stream *newest)
 {
 	while (newest->bytes > hub.stream_bytes && newest->count > 1)
+	{
 		stream_drop_first(newest);
-	while (hub.bytes > hub.total_bytes)
+		metric_add(METRIC_DROPPED_STREAM_BOUND, 1);
+	}
+	while (hub.bytes > hub.total_bytes &&
+		   (TAILQ_FIRST(&hub.windows) != newest || newest->count > 1))
 	{
 		Stream *quiet = TAILQ_FIRST(&hub.windows);
 
+		metric_add(METRIC_DROPPED_TOTAL_BOUND, quiet != newest ? (int64_t) quiet->count : 1);
 		if (quiet != newest)
 			stream_restart(quiet, quiet->tail);
-		else if (newest->count > 1)
-			stream_drop_first(newest);
 		else
-			break;
+			stream_drop_first(newest);
 	}
 }
 

@@ -48,6 +48,7 @@ typedef struct Stream
 
 	/* The reader's. */
 	bool stale;        /* there may be rows after tail */
+	bool polled;       /* only because the poll thinks so */
 	bool read_queued;  /* in the queue for a tail read */
 	bool reading;      /* a tail read is under way */
 	bool look_queued;  /* in the queue for a look */
@@ -74,6 +75,7 @@ extern Stream *hub_find_key(const char *key);
 extern void hub_resolve(Stream *stream, int64_t id);
 extern struct StreamList *hub_streams(void);
 extern size_t hub_unresolved(void);
+extern size_t hub_count(void);
 extern size_t hub_bytes(void);
 
 extern void stream_append(Stream *stream, Frame *frame);

@@ -24,14 +24,21 @@ static int loop_fd = -1;
 static int64_t loop_time;
 static Timer *loop_timers;
 
-/* Read the clock, in milliseconds. */
-static void
-loop_read_clock(void)
+/* The time of this very moment, in microseconds since some fixed point. */
+int64_t
+loop_clock(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	loop_time = (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	return (int64_t) now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+/* Read the clock, in milliseconds. */
+static void
+loop_read_clock(void)
+{
+	loop_time = loop_clock() / 1000;
 }
 
 /* Create the loop. */

@@ -36,6 +36,7 @@ typedef struct Timer
 extern void loop_init(void);
 extern void loop_close(void);
 extern int64_t loop_now(void);
+extern int64_t loop_clock(void);
 extern void loop_watch(Watch *watch, int fd, uint32_t events, WatchCallback callback, void *arg);
 extern void loop_change(Watch *watch, uint32_t events);
 extern void loop_unwatch(Watch *watch);

@@ -23,6 +23,7 @@
 #include "hub.h"
 #include "log.h"
 #include "loop.h"
+#include "metrics.h"
 #include "page.h"
 #include "reader.h"
 #include "subscriber.h"
@@ -122,6 +123,7 @@ main_serve(const Config *config)
 
 	configuration = config;
 	log_set_level(config->log_level);
+	metrics_start(PEV_VERSION);
 	loop_init();
 	main_watch_signals();
 	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages);

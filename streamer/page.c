@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "mem.h"
+#include "metrics.h"
 #include "page.h"
 
 #define PAGE_SLOTS_FIRST 16
@@ -28,6 +29,13 @@ page_init(size_t bound)
 	pages.bound = bound;
 	pages.bytes = 0;
 	TAILQ_INIT(&pages.holders);
+}
+
+/* How many bytes do all pages hold? */
+size_t
+page_bytes(void)
+{
+	return pages.bytes;
 }
 
 /* Give back the rows of its own that it has not been sent. */
@@ -58,6 +66,7 @@ page_evict(const Subscriber *spared)
 
 		if (sub == spared)
 			return;
+		metric_add(METRIC_DROPPED_PAGE_BOUND, (int64_t) (sub->page_count - sub->page_first));
 		page_drop(sub);
 		sub->read = sub->pos;
 		sub->page_void = sub->page_state == PAGE_READING;

@@ -19,6 +19,7 @@
 #include "db.h"
 #include "loop.h"
 #include "mem.h"
+#include "metrics.h"
 #include "page.h"
 #include "reader.h"
 
@@ -27,6 +28,7 @@
 #define READ_CUT        (2 * READ_BYTES) /* the most kept from each */
 #define READ_ROWS_LEAST 16
 #define READ_ROWS_MOST  1024
+#define POLL_GRACE      50000 /* microseconds; an event as young may yet ring */
 
 /* One position of a read: a stream's tail, or a subscriber's page. */
 typedef struct Read
@@ -36,7 +38,8 @@ typedef struct Read
 	int64_t most;    /* rows asked for */
 	int64_t rows;    /* rows that came */
 	size_t bytes;
-	bool cut; /* rows came that were not kept */
+	bool cut;    /* rows came that were not kept */
+	bool polled; /* nothing but the poll asked for it */
 } Read;
 
 static struct
@@ -70,8 +73,19 @@ void
 reader_mark_stale(Stream *stream)
 {
 	stream->stale = true;
+	stream->polled = false;
 	if (stream_is_wanted(stream))
 		reader_want_tail(stream);
+}
+
+/* The same, but nothing says so: a doorbell may have been lost. */
+void
+reader_poll(Stream *stream)
+{
+	bool polled = !stream->stale;
+
+	reader_mark_stale(stream);
+	stream->polled = polled;
 }
 
 /* A subscriber lacks rows before the window. */
@@ -82,20 +96,40 @@ reader_want_page(Subscriber *sub)
 	TAILQ_INSERT_TAIL(&reader.pages, sub, queue_link);
 }
 
+/*
+ * How old an event is, in microseconds.  The database tells, by the clock that
+ * the event was stamped with, so clocks of two machines are never compared: the
+ * error is the row's way here.  Only a clock that is stepped back can make an
+ * event older than now.
+ */
+static int64_t
+row_age(const PGresult *row)
+{
+	double age = strtod(PQgetvalue(row, 0, 5), NULL);
+
+	return age > 0 ? (int64_t) (age * 1e6) : 0;
+}
+
 /* Make a frame of a row and give it to whom it is read for. */
 static void
 reader_take_row(Read *read, const PGresult *row)
 {
+	int64_t age;
 	Frame *frame;
 
 	read->rows++;
 	read->cut = read->cut || read->bytes >= READ_CUT;
 	if (read->stream == NULL || read->cut)
 		return;
+	age = row_age(row);
 	frame = frame_event(strtoll(PQgetvalue(row, 0, 1), NULL, 10), PQgetvalue(row, 0, 2),
 						(size_t) PQgetlength(row, 0, 2), PQgetvalue(row, 0, 3),
 						(size_t) PQgetlength(row, 0, 3), *PQgetvalue(row, 0, 4) == 't');
+	frame->born = loop_clock() - age;
 	read->bytes += frame->len;
+	metric_add(read->sub != NULL ? METRIC_EVENTS_CATCH_UP : METRIC_EVENTS_TAIL, 1);
+	if (read->polled && age > POLL_GRACE)
+		metric_add(METRIC_POLL_HITS, 1);
 	if (read->sub != NULL)
 		page_add(read->sub, frame);
 	else
@@ -118,8 +152,10 @@ reader_end_read(Read *read, bool ok)
 	read->stream->reading = false;
 	read->stream->read_time = loop_now();
 	stream_wake(read->stream);
-	if (!complete || read->stream->stale)
+	if (read->stream->stale || (!complete && !read->polled))
 		reader_mark_stale(read->stream);
+	else if (!complete)
+		reader_poll(read->stream);
 }
 
 /* Rows come by position, so one of a later position ends those before. */
@@ -158,6 +194,7 @@ reader_next_read(Read *read)
 		sub->page_state = PAGE_READING;
 		read->sub = sub;
 		read->stream = sub->stream;
+		metric_add(METRIC_READS_CATCH_UP, 1);
 	}
 	else if (stream != NULL)
 	{
@@ -167,6 +204,9 @@ reader_next_read(Read *read)
 		/* What rings from now on may be too late for this read. */
 		stream->stale = false;
 		read->stream = stream;
+		read->polled = stream->polled;
+		stream->polled = false;
+		metric_add(METRIC_READS_TAIL, 1);
 	}
 	else
 		return false;

@@ -11,6 +11,7 @@
 
 extern void reader_init(void);
 extern void reader_mark_stale(Stream *stream);
+extern void reader_poll(Stream *stream);
 extern void reader_want_tail(Stream *stream);
 extern void reader_want_page(Subscriber *sub);
 extern void reader_forget(Subscriber *sub);

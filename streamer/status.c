@@ -1,12 +1,16 @@
 /*
  * status.c
- *		What operators and their machines ask: health and readiness.
+ *		What operators and their machines ask: health, readiness, metrics.
  */
 #include <stdio.h>
 #include <time.h>
 
 #include "db.h"
 #include "events.h"
+#include "hub.h"
+#include "metrics.h"
+#include "page.h"
+#include "process.h"
 #include "respond.h"
 #include "status.h"
 
@@ -39,4 +43,38 @@ status_readyz(Request *req)
 	snprintf(body, sizeof(body), "{\"status\":\"not ready\",\"reason\":\"%s\",\"since\":\"%s\"}\n",
 			 trouble, when);
 	return respond_json(req->conn, MHD_HTTP_SERVICE_UNAVAILABLE, body);
+}
+
+/* Set those metrics that are asked for, not counted. */
+static void
+status_measure(Request *req)
+{
+	struct MHD_Daemon *daemon =
+		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_DAEMON)->daemon;
+	unsigned int connections =
+		MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+
+	metric_set(METRIC_CLIENTS, (int64_t) subscriber_count());
+	metric_set(METRIC_CONNECTIONS, connections);
+	metric_set(METRIC_STREAMS, (int64_t) hub_count());
+	metric_set(METRIC_WINDOW_BYTES, (int64_t) hub_bytes());
+	metric_set(METRIC_PAGE_BYTES, (int64_t) page_bytes());
+	metric_set(METRIC_DATABASE_UP, db_is_up());
+	process_measure();
+}
+
+/* What Prometheus reads. */
+enum MHD_Result
+status_metrics(Request *req)
+{
+	struct MHD_Response *response;
+	Buf body;
+
+	status_measure(req);
+	buf_init(&body);
+	metrics_render(&body);
+	response = respond_text("text/plain; version=0.0.4; charset=utf-8", body.data);
+	respond_header(response, "Cache-Control", "no-store");
+	buf_free(&body);
+	return respond_send(req->conn, MHD_HTTP_OK, response);
 }

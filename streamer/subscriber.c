@@ -21,6 +21,7 @@
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
+#include "metrics.h"
 #include "page.h"
 #include "subscriber.h"
 
@@ -41,6 +42,7 @@ static struct
 	const SubscriberHooks *hooks;
 	size_t count;
 	int64_t heartbeat;
+	int64_t fill_time; /* of the call under way, by loop_clock */
 	Timer timer;
 	Frame *beat;
 	struct SubscriberList pulses;
@@ -219,6 +221,8 @@ void
 subscriber_open(Subscriber *sub, Frame *hello)
 {
 	subscriber_set_state(sub, SUBSCRIBER_ACTIVE);
+	sub->opened = loop_clock();
+	metric_add(METRIC_SUBSCRIPTIONS, 1);
 	sub->current = hello;
 	sub->offset = 0;
 	pulse_reset(sub);
@@ -414,6 +418,18 @@ row_next(Subscriber *sub)
 	return NULL;
 }
 
+/*
+ * A frame is about to be written to the client.  Events' ages say how fast they
+ * travel, hence those do not count that were there before the client was.
+ */
+static void
+subscriber_count_delivery(const Subscriber *sub, const Frame *frame)
+{
+	metric_add(METRIC_DELIVERIES, frame_is_event(frame));
+	if (frame->born > sub->opened)
+		metrics_observe_age(subs.fill_time - frame->born);
+}
+
 /* Choose the frame to be sent next; false if there is none. */
 static bool
 subscriber_next(Subscriber *sub, bool beat)
@@ -425,8 +441,9 @@ subscriber_next(Subscriber *sub, bool beat)
 		sub->current = sub->last;
 		sub->last = NULL;
 	}
-	else if ((sub->current = live_take(sub)) == NULL && (sub->current = row_next(sub)) == NULL &&
-			 beat && sub->beat_due)
+	else if ((sub->current = live_take(sub)) != NULL || (sub->current = row_next(sub)) != NULL)
+		subscriber_count_delivery(sub, sub->current);
+	else if (beat && sub->beat_due)
 		sub->current = frame_ref(subs.beat);
 	return sub->current != NULL;
 }
@@ -457,6 +474,7 @@ subscriber_fill(Subscriber *sub, char *out, size_t size)
 
 	if (sub->hung_up)
 		return FILL_ABORT;
+	subs.fill_time = loop_clock();
 	while (filled < size && (sub->current != NULL || subscriber_next(sub, filled == 0)))
 	{
 		size_t left = sub->current->len - sub->offset;
@@ -473,6 +491,7 @@ subscriber_fill(Subscriber *sub, char *out, size_t size)
 	subscriber_ask(sub);
 	if (filled > 0)
 	{
+		metric_add(METRIC_SENT_BYTES, (int64_t) filled);
 		pulse_reset(sub);
 		return (ssize_t) filled;
 	}

@@ -87,6 +87,7 @@ typedef struct Subscriber
 	LiveQueue *live; /* frames that are not stored */
 
 	int64_t sent_time;
+	int64_t opened; /* when the response began, by loop_clock */
 	TAILQ_ENTRY(Subscriber) stream_link;
 	TAILQ_ENTRY(Subscriber) pulse_link;  /* by sent_time, once the response has begun */
 	TAILQ_ENTRY(Subscriber) holder_link; /* by age of the page, while it has one */
