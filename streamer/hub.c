@@ -137,6 +137,13 @@ hub_bytes(void)
 	return hub.bytes;
 }
 
+/* How many may one window hold? */
+size_t
+hub_stream_bound(void)
+{
+	return hub.stream_bytes;
+}
+
 /* The watched stream of this id, or NULL. */
 Stream *
 hub_find(int64_t id)

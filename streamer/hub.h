@@ -77,6 +77,7 @@ extern struct StreamList *hub_streams(void);
 extern size_t hub_unresolved(void);
 extern size_t hub_count(void);
 extern size_t hub_bytes(void);
+extern size_t hub_stream_bound(void);
 
 extern void stream_append(Stream *stream, Frame *frame);
 extern void stream_restart(Stream *stream, int64_t seq);

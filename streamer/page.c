@@ -38,6 +38,13 @@ page_bytes(void)
 	return pages.bytes;
 }
 
+/* How many may they hold? */
+size_t
+page_bound(void)
+{
+	return pages.bound;
+}
+
 /* Give back the rows of its own that it has not been sent. */
 void
 page_drop(Subscriber *sub)

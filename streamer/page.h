@@ -16,5 +16,6 @@ extern void page_end(Subscriber *sub, bool complete);
 extern Frame *page_take(Subscriber *sub);
 extern void page_drop(Subscriber *sub);
 extern size_t page_bytes(void);
+extern size_t page_bound(void);
 
 #endif

@@ -7,6 +7,12 @@
  * a bound in rows, chosen by how large the stream's frames are, and one in
  * bytes; what was not read, or not kept, is read again after what was.
  *
+ * Tails come first to those who watch, pages to those who wait anyway.  So a
+ * query carries few pages, or everything live would wait for all that history;
+ * and those few together are not more than all pages may hold, or they would
+ * push each other out before any of it was sent.  For the same reason a tail's
+ * read is smaller than a window.
+ *
  * A stream is stale while there may be rows after its tail.  It ceases to be so
  * when a read is sent: a doorbell that rings during the read marks it again,
  * since its row may be younger than the read's snapshot.  Hence no instant at
@@ -23,9 +29,9 @@
 #include "page.h"
 #include "reader.h"
 
-#define READ_BATCH      64               /* positions in one query */
-#define READ_BYTES      (256 * 1024)     /* wanted from each, in frames */
-#define READ_CUT        (2 * READ_BYTES) /* the most kept from each */
+#define READ_BATCH      64           /* positions in one query */
+#define READ_PAGES      8            /* of those, the most that are pages */
+#define READ_BYTES      (256 * 1024) /* wanted from each, in frames; kept at most twice that */
 #define READ_ROWS_LEAST 16
 #define READ_ROWS_MOST  1024
 #define POLL_GRACE      50000 /* microseconds; an event as young may yet ring */
@@ -37,6 +43,7 @@ typedef struct Read
 	Subscriber *sub; /* NULL: the tail */
 	int64_t most;    /* rows asked for */
 	int64_t rows;    /* rows that came */
+	size_t wanted;   /* bytes, in frames */
 	size_t bytes;
 	bool cut;    /* rows came that were not kept */
 	bool polled; /* nothing but the poll asked for it */
@@ -46,16 +53,29 @@ static struct
 {
 	struct StreamList tails;
 	struct SubscriberList pages;
+	size_t tail_bytes;      /* wanted from a tail */
+	size_t page_bytes;      /* wanted from a page */
 	Read reads[READ_BATCH]; /* those under way */
 	int read_count;
+	int page_count; /* of those, pages */
 	int read_ended; /* reads[0 .. read_ended) have all their rows */
 } reader;
 
+/* The bytes wanted from a position, where memory leaves room for so many. */
+static size_t
+read_bytes(size_t room)
+{
+	return room < READ_BYTES ? room : READ_BYTES;
+}
+
+/* Start; the bounds of memory are known. */
 void
 reader_init(void)
 {
 	TAILQ_INIT(&reader.tails);
 	TAILQ_INIT(&reader.pages);
+	reader.tail_bytes = read_bytes(hub_stream_bound() / 4);
+	reader.page_bytes = read_bytes(page_bound() / 2 / READ_PAGES);
 }
 
 /* Somebody lacks rows after the stream's tail. */
@@ -118,7 +138,7 @@ reader_take_row(Read *read, const PGresult *row)
 	Frame *frame;
 
 	read->rows++;
-	read->cut = read->cut || read->bytes >= READ_CUT;
+	read->cut = read->cut || read->bytes >= 2 * read->wanted;
 	if (read->stream == NULL || read->cut)
 		return;
 	age = row_age(row);
@@ -177,6 +197,7 @@ reader_on_read(bool ok)
 	while (reader.read_ended < reader.read_count)
 		reader_end_read(&reader.reads[reader.read_ended++], ok);
 	reader.read_count = 0;
+	reader.page_count = 0;
 	reader.read_ended = 0;
 }
 
@@ -188,8 +209,11 @@ reader_next_read(Read *read)
 	Subscriber *sub = TAILQ_FIRST(&reader.pages);
 
 	*read = (Read){0};
+	if (reader.page_count == READ_PAGES)
+		sub = NULL;
 	if (sub != NULL && (stream == NULL || reader.read_count % 2 == 1))
 	{
+		reader.page_count++;
 		TAILQ_REMOVE(&reader.pages, sub, queue_link);
 		sub->page_state = PAGE_READING;
 		read->sub = sub;
@@ -210,7 +234,8 @@ reader_next_read(Read *read)
 	}
 	else
 		return false;
-	read->most = (int64_t) (READ_BYTES / (read->stream->mean + 1));
+	read->wanted = read->sub != NULL ? reader.page_bytes : reader.tail_bytes;
+	read->most = (int64_t) (read->wanted / (read->stream->mean + 1));
 	read->most = read->most < READ_ROWS_LEAST ? READ_ROWS_LEAST : read->most;
 	read->most = read->most > READ_ROWS_MOST ? READ_ROWS_MOST : read->most;
 	return true;
