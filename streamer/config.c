@@ -68,6 +68,10 @@ static const Option options[] = {
 	 AT(stream_backlog_bytes), "SIZE", "memory for recent events of one stream"},
 	{"--max-clients", "PEV_MAX_CLIENTS", OPTION_COUNT, "10000", 1, 1000000, AT(max_clients),
 	 "NUMBER", "clients served at once; those beyond it are told to come back later"},
+	{"--max-clients-per-ip", "PEV_MAX_CLIENTS_PER_IP", OPTION_COUNT, "0", 0, 1000000,
+	 AT(max_clients_per_ip), "NUMBER",
+	 "of those, from one address (IPv6: one /64 network); 0 is no limit of its own, because "
+	 "behind a proxy all clients have one address"},
 	{"--send-timeout", "PEV_SEND_TIMEOUT", OPTION_DURATION, "30s", SEC, HOUR, AT(send_timeout),
 	 "DURATION",
 	 "a client that takes none of what waits for it is closed after this (whole "

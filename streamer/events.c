@@ -8,8 +8,9 @@
  * watches the socket of every subscriber for the latter, and heartbeats wake it
  * for the former.
  *
- * 503 and 429 end an EventSource for good, so a subscriber that cannot be
- * served is answered 200, told when to come back, and let go.
+ * 503 and 429 end an EventSource for good, so one that cannot be served is
+ * answered 200, told when to come back, and let go.  Others, who do not say
+ * that they accept an event stream, get the plain status.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -61,33 +62,89 @@ come_back(int times)
 	return (unsigned int) loop_jitter(serving.config->retry * times, COME_BACK_JITTER);
 }
 
-/* Answer a subscriber that cannot be served now. */
-static enum MHD_Result
-request_come_back(Request *req, int times, const char *why, Metric metric)
+/* Does the client say that it is an EventSource, or the like? */
+static bool
+request_wants_events(const Request *req)
 {
-	Frame *frame = frame_retry(come_back(times), why);
-	struct MHD_Response *response =
-		MHD_create_response_from_buffer(frame->len, frame->bytes, MHD_RESPMEM_MUST_COPY);
+	const char *accept = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Accept");
 
+	return accept != NULL && strcasestr(accept, "text/event-stream") != NULL;
+}
+
+/* Why clients are sent away. */
+typedef struct Refusal
+{
+	const char *why;
+	unsigned int status; /* for those who are no EventSource */
+	int times;           /* how much later than after a hiccup to come back */
+	Metric metric;
+} Refusal;
+
+static const Refusal refusal_draining = {"draining", MHD_HTTP_SERVICE_UNAVAILABLE, COME_BACK_DRAIN,
+										 METRIC_REFUSED_DRAINING};
+static const Refusal refusal_clients = {"too many clients", MHD_HTTP_SERVICE_UNAVAILABLE,
+										COME_BACK_OVERLOAD, METRIC_REFUSED_CLIENTS};
+static const Refusal refusal_clients_per_ip = {"too many clients from this address",
+											   MHD_HTTP_TOO_MANY_REQUESTS, COME_BACK_OVERLOAD,
+											   METRIC_REFUSED_CLIENTS_PER_IP};
+
+/* Answer a client that cannot be served now. */
+static enum MHD_Result
+request_refuse(Request *req, const Refusal *refusal)
+{
+	unsigned int ms = come_back(refusal->times);
+	struct MHD_Response *response;
+	Frame *frame;
+
+	metric_add(refusal->metric, 1);
+	log_write(LOG_DEBUG, req->client, "sent away: %s", refusal->why);
+	if (!request_wants_events(req))
+		return respond_busy(req->conn, refusal->status, refusal->why, ms);
+	frame = frame_retry(ms, refusal->why);
+	response = MHD_create_response_from_buffer(frame->len, frame->bytes, MHD_RESPMEM_MUST_COPY);
 	frame_unref(frame);
 	if (response == NULL)
 		log_fatal("cannot make a response");
 	response_stream_headers(response);
 	respond_header(response, "Connection", "close");
-	metric_add(metric, 1);
-	log_write(LOG_DEBUG, req->client, "sent away: %s", why);
 	return respond_send(req->conn, MHD_HTTP_OK, response);
 }
 
 /* Say, but not for each client, that there are too many. */
 static void
-events_log_overload(void)
+events_log_overload(const Refusal *refusal)
 {
 	if (serving.overload_time != 0 && loop_now() - serving.overload_time < OVERLOAD_LOG_INTERVAL)
 		return;
 	serving.overload_time = loop_now();
-	log_warning("clients are sent away: there are %" PRId64 ", the most allowed",
-				serving.max_clients);
+	log_warning("clients are sent away: %s (%zu in all)", refusal->why, subscriber_count());
+}
+
+/* Why the client cannot be served; NULL if it can, and then it is counted. */
+static const Refusal *
+request_enter(Request *req)
+{
+	size_t most_per_ip = (size_t) serving.config->max_clients_per_ip;
+	const struct sockaddr *addr;
+
+	if (serving.draining)
+		return &refusal_draining;
+	if (subscriber_count() >= (size_t) serving.max_clients)
+		return &refusal_clients;
+	if (most_per_ip == 0)
+		return NULL;
+	addr = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	req->peer = peer_enter(addr, most_per_ip);
+	return req->peer == NULL ? &refusal_clients_per_ip : NULL;
+}
+
+/* It is no client any more. */
+static void
+request_leave(Request *req)
+{
+	if (req->peer != NULL)
+		peer_leave(req->peer);
+	req->peer = NULL;
 }
 
 /* libmicrohttpd has room for more of the response. */
@@ -182,7 +239,7 @@ events_continue(Request *req)
 	if (req->sub->hung_up)
 		return MHD_NO;
 	if (serving.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining", METRIC_REFUSED_DRAINING);
+		return request_refuse(req, &refusal_draining);
 	switch (req->sub->verdict)
 	{
 		case VERDICT_CLOSED:
@@ -218,18 +275,18 @@ request_subscribe(Request *req, const char *path, const char *query)
 enum MHD_Result
 events_request(Request *req)
 {
+	const Refusal *refusal;
 	char *query;
 	const char *error;
 
 	if (req->sub != NULL)
 		return events_continue(req);
-	if (serving.draining)
-		return request_come_back(req, COME_BACK_DRAIN, "draining", METRIC_REFUSED_DRAINING);
-	if (subscriber_count() >= (size_t) serving.max_clients)
+	refusal = request_enter(req);
+	if (refusal != NULL)
 	{
-		events_log_overload();
-		return request_come_back(req, COME_BACK_OVERLOAD, "too many clients",
-								 METRIC_REFUSED_CLIENTS);
+		if (refusal != &refusal_draining)
+			events_log_overload(refusal);
+		return request_refuse(req, refusal);
 	}
 	query = strchr(req->target, '?');
 	if (query != NULL)
@@ -238,7 +295,10 @@ events_request(Request *req)
 	free(req->target);
 	req->target = NULL;
 	if (error != NULL)
+	{
+		request_leave(req);
 		return respond_bad(req->conn, error);
+	}
 	request_watch(req);
 	if (lookup_admit(req->sub))
 	{
@@ -263,6 +323,7 @@ events_end(Request *req, enum MHD_RequestTerminationCode code)
 	loop_unwatch(&req->hang_up);
 	subscriber_free(req->sub);
 	req->sub = NULL;
+	request_leave(req);
 }
 
 /* A subscriber's connection is wanted again. */
@@ -307,4 +368,13 @@ events_start(const Config *config, int64_t max_clients)
 {
 	serving.config = config;
 	serving.max_clients = max_clients;
+	if (config->max_clients_per_ip > 0)
+		peers_start((size_t) max_clients);
+}
+
+/* Stop; all clients are gone. */
+void
+events_stop(void)
+{
+	peers_stop();
 }

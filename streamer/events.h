@@ -12,6 +12,7 @@
 #include "request.h"
 
 extern void events_start(const Config *config, int64_t max_clients);
+extern void events_stop(void);
 extern enum MHD_Result events_request(Request *req);
 extern enum MHD_Result events_continue(Request *req);
 extern void events_end(Request *req, enum MHD_RequestTerminationCode code);

@@ -314,4 +314,5 @@ http_stop(void)
 {
 	loop_unwatch(&http.watch);
 	MHD_stop_daemon(http.daemon);
+	events_stop();
 }

@@ -50,6 +50,8 @@ static const MetricInfo metrics_table[METRICS] = {
 	[METRIC_REFUSED_CLIENTS] = {"pev_clients_refused_total", "reason=\"max_clients\"",
 								METRIC_COUNTER, 1,
 								"Clients sent away, to come back later, by reason."},
+	[METRIC_REFUSED_CLIENTS_PER_IP] = {"pev_clients_refused_total", "reason=\"max_clients_per_ip\"",
+									   METRIC_COUNTER, 1, NULL},
 	[METRIC_REFUSED_DRAINING] = {"pev_clients_refused_total", "reason=\"draining\"", METRIC_COUNTER,
 								 1, NULL},
 	[METRIC_EVICTED_SEND_TIMEOUT] = {"pev_evictions_total", "reason=\"send_timeout\"",

@@ -10,6 +10,7 @@
 #include <microhttpd.h>
 
 #include "loop.h"
+#include "peers.h"
 #include "subscriber.h"
 
 /* http.c makes one for each connection; the next request takes the structure over. */
@@ -21,6 +22,7 @@ typedef struct Request
 	bool head;
 	struct MHD_Connection *conn;
 	Subscriber *sub; /* of a stream's request, once it has been found valid */
+	Peer *peer;      /* whose client it is; NULL: not counted */
 	Watch hang_up;
 } Request;
 

@@ -5,6 +5,7 @@
  * Every function queues the response, or returns it for headers of its own.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "log.h"
@@ -93,6 +94,20 @@ respond_bad_method(struct MHD_Connection *conn, const char *allow)
 
 	respond_header(response, "Allow", allow);
 	return respond_send(conn, MHD_HTTP_METHOD_NOT_ALLOWED, response);
+}
+
+/* It cannot be served now, but in so many milliseconds perhaps. */
+enum MHD_Result
+respond_busy(struct MHD_Connection *conn, unsigned int status, const char *why, unsigned int ms)
+{
+	const char *title =
+		status == MHD_HTTP_TOO_MANY_REQUESTS ? "Too Many Requests" : "Service Unavailable";
+	struct MHD_Response *response = respond_problem(status, title, why);
+	char seconds[16];
+
+	snprintf(seconds, sizeof(seconds), "%u", ms / 1000 + 1);
+	respond_header(response, "Retry-After", seconds);
+	return respond_send(conn, status, response);
 }
 
 enum MHD_Result

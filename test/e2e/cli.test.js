@@ -45,6 +45,7 @@ test('malformed values are refused by the option\'s name, as flag and as variabl
     ['--heartbeat', 'PEV_HEARTBEAT', ['soon', '0', '-1s', '15', '15 parsecs', '99999h', '9999999999999999999999s', '']],
     ['--poll', 'PEV_POLL', ['often', '1ms']],
     ['--max-clients', 'PEV_MAX_CLIENTS', ['many', '0', '-5', '1.5']],
+    ['--max-clients-per-ip', 'PEV_MAX_CLIENTS_PER_IP', ['few', '-1']],
     ['--log-level', 'PEV_LOG_LEVEL', ['shouting']],
   ];
   for (const [flag, variable, values] of bad) {
