@@ -19,6 +19,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "cursor.h"
 #include "db.h"
@@ -30,7 +32,12 @@
 #include "metrics.h"
 #include "respond.h"
 
-#define HTTP_BLOCK            1024        /* buffer of an HTTP/1.0 response; 1.1 does without */
+/*
+ * An HTTP/1.1 response is written straight into the connection's memory; one of
+ * HTTP/1.0, which proxies like to speak, needs a buffer of its own.
+ */
+#define HTTP_1_1_BLOCK        64
+#define HTTP_1_0_BLOCK        (8 * 1024)
 #define HTTP_UNSENT           (64 * 1024) /* bytes that may wait in a subscriber's socket */
 #define RETRY_JITTER          25          /* percent, as below */
 #define COME_BACK_JITTER      50
@@ -147,6 +154,26 @@ request_leave(Request *req)
 	req->peer = NULL;
 }
 
+/*
+ * Give the machine back the memory of a buffer whose contents nobody needs; it
+ * comes back, zeroed, when it is written to.
+ *
+ * libmicrohttpd writes to each connection's 16 kB all over before the response
+ * begins, and a subscriber may be idle for hours after.  So two thirds of what
+ * an idle one takes are saved, and the memory can be as large as is good for
+ * request headers and long writes.
+ */
+static void
+buffer_release(char *buffer, size_t size)
+{
+	uintptr_t page = (uintptr_t) sysconf(_SC_PAGESIZE);
+	uintptr_t start = ((uintptr_t) buffer + page - 1) & ~(page - 1);
+	uintptr_t end = ((uintptr_t) buffer + size) & ~(page - 1);
+
+	if (start < end)
+		(void) madvise((void *) start, end - start, MADV_DONTNEED);
+}
+
 /* libmicrohttpd has room for more of the response. */
 static ssize_t
 events_on_room(void *arg, uint64_t pos, char *out, size_t size)
@@ -156,7 +183,12 @@ events_on_room(void *arg, uint64_t pos, char *out, size_t size)
 
 	(void) pos;
 	if (filled == FILL_WAIT)
+	{
+		/* Between one event and the next the memory stays, for that would cost time. */
+		if (req->sub->quiet)
+			buffer_release(out, size);
 		MHD_suspend_connection(req->conn);
+	}
 	else if (filled == FILL_END)
 		return MHD_CONTENT_READER_END_OF_STREAM;
 	else if (filled == FILL_ABORT)
@@ -211,7 +243,9 @@ static enum MHD_Result
 request_open_stream(Request *req)
 {
 	struct MHD_Response *response =
-		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, HTTP_BLOCK, events_on_room, req, NULL);
+		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
+										  req->chunked ? HTTP_1_1_BLOCK : HTTP_1_0_BLOCK,
+										  events_on_room, req, NULL);
 	int64_t retry = loop_jitter(serving.config->retry, RETRY_JITTER);
 
 	if (response == NULL)

@@ -29,7 +29,7 @@
 
 #define HTTP_SPARE_CLIENTS     256         /* connections for those who are not subscribers */
 #define HTTP_SPARE_FILES       64          /* descriptors that are not connections */
-#define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header */
+#define HTTP_CONNECTION_MEMORY (16 * 1024) /* also bounds a request header, and one write */
 
 typedef struct Route
 {
@@ -163,12 +163,13 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 {
 	Request *req = *con_cls;
 
-	(void) cls, (void) conn, (void) url, (void) version, (void) body;
+	(void) cls, (void) conn, (void) url, (void) body;
 	if (req->sub != NULL)
 		return events_continue(req);
 	if (!req->begun)
 	{
 		req->begun = true;
+		req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
 		request_strip_authority(req);
 		return MHD_YES;
 	}

@@ -7,6 +7,7 @@
  * by their last id, hence dying at once is safe and every caller is spared a
  * path that could never be tested.
  */
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -68,6 +69,16 @@ mem_string(const char *text)
 	size_t size = strlen(text) + 1;
 
 	return memcpy(mem_alloc(size), text, size);
+}
+
+/*
+ * Give back to the machine what has been freed.  malloc does so by itself only
+ * where nothing in use lies behind, which after a crowd has left is nowhere.
+ */
+void
+mem_trim(void)
+{
+	(void) malloc_trim(0);
 }
 
 /* Start with an empty, already terminated buffer. */

@@ -11,6 +11,7 @@ extern void *mem_alloc(size_t size);
 extern void *mem_zero(size_t size);
 extern void *mem_array(void *old, size_t count, size_t size);
 extern char *mem_string(const char *text);
+extern void mem_trim(void);
 
 /* A NUL-terminated buffer that grows.  Whoever calls buf_init calls buf_free. */
 typedef struct Buf

@@ -20,6 +20,7 @@ typedef struct Request
 	char *target; /* raw; NULL once it has been taken apart */
 	bool begun;   /* its header has been read */
 	bool head;
+	bool chunked; /* it is HTTP/1.1 or later */
 	struct MHD_Connection *conn;
 	Subscriber *sub; /* of a stream's request, once it has been found valid */
 	Peer *peer;      /* whose client it is; NULL: not counted */

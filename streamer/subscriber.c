@@ -28,6 +28,7 @@
 #define LIVE_MAX        64    /* frames that wait for one client; the oldest goes first */
 #define NEAR_TAIL_BYTES 32768 /* lacking less than this, a client lets the tail be read */
 #define PAGE_LOW_BYTES  65536 /* holding less than this, it gets its next page */
+#define CROWD           256   /* clients; fewer leave too little behind to care */
 #define WINDOW_JUMP     1000 /* rows; being further ahead than this, a client takes the window along */
 
 struct LiveQueue
@@ -41,6 +42,7 @@ static struct
 {
 	const SubscriberHooks *hooks;
 	size_t count;
+	size_t most; /* at once, of late */
 	int64_t heartbeat;
 	int64_t fill_time; /* of the call under way, by loop_clock */
 	Timer timer;
@@ -116,6 +118,7 @@ subscriber_new(uint64_t client, void *owner, const StreamKey *key, const Cursor 
 	sub->stream = hub_watch(key);
 	TAILQ_INSERT_TAIL(&sub->stream->subscribers, sub, stream_link);
 	subs.count++;
+	subs.most = subs.count > subs.most ? subs.count : subs.most;
 	return sub;
 }
 
@@ -129,6 +132,17 @@ live_drop(Subscriber *sub)
 		frame_unref(live->frames[live->first++ % LIVE_MAX]);
 	free(live);
 	sub->live = NULL;
+}
+
+/* When a crowd has gone by half, its memory is given back. */
+static void
+subscriber_count_down(void)
+{
+	subs.count--;
+	if (subs.count > subs.most / 2 || subs.most < CROWD)
+		return;
+	subs.most = subs.count;
+	mem_trim();
 }
 
 /* Free a subscriber, and its stream if it was the last one there. */
@@ -147,7 +161,7 @@ subscriber_free(Subscriber *sub)
 	if (sub->pulsing)
 		TAILQ_REMOVE(&subs.pulses, sub, pulse_link);
 	TAILQ_REMOVE(&stream->subscribers, sub, stream_link);
-	subs.count--;
+	subscriber_count_down();
 	free(sub);
 	if (TAILQ_EMPTY(&stream->subscribers))
 	{
@@ -224,6 +238,7 @@ subscriber_open(Subscriber *sub, Frame *hello)
 	sub->opened = loop_clock();
 	metric_add(METRIC_SUBSCRIPTIONS, 1);
 	sub->current = hello;
+	sub->quiet = true;
 	sub->offset = 0;
 	pulse_reset(sub);
 }
@@ -423,9 +438,10 @@ row_next(Subscriber *sub)
  * travel, hence those do not count that were there before the client was.
  */
 static void
-subscriber_count_delivery(const Subscriber *sub, const Frame *frame)
+subscriber_count_delivery(Subscriber *sub, const Frame *frame)
 {
 	metric_add(METRIC_DELIVERIES, frame_is_event(frame));
+	sub->quiet = false;
 	if (frame->born > sub->opened)
 		metrics_observe_age(subs.fill_time - frame->born);
 }
@@ -444,7 +460,10 @@ subscriber_next(Subscriber *sub, bool beat)
 	else if ((sub->current = live_take(sub)) != NULL || (sub->current = row_next(sub)) != NULL)
 		subscriber_count_delivery(sub, sub->current);
 	else if (beat && sub->beat_due)
+	{
 		sub->current = frame_ref(subs.beat);
+		sub->quiet = true;
+	}
 	return sub->current != NULL;
 }
 

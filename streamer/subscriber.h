@@ -69,6 +69,7 @@ typedef struct Subscriber
 	bool hung_up;         /* the peer has closed */
 	bool ending;          /* to be ended, after last if that is set */
 	bool beat_due;        /* it has heard nothing for long */
+	bool quiet;           /* what it was sent last is no event */
 
 	int64_t pos;  /* events up to here it has, or does not want */
 	int64_t read; /* rows up to here are in its page or behind it */

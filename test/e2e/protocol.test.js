@@ -1,6 +1,7 @@
 // The HTTP surface: what each request is answered, header by header and byte by byte.
 
 import assert from 'node:assert/strict';
+import net from 'node:net';
 import { SseClient, executionEvents, newExecution, poll, request, useStack, test } from './harness.js';
 
 const stack = useStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'] } });
@@ -9,6 +10,14 @@ const url = (stream, query = '') => `${stack.streamer.url}/events/${stream}${que
 const progress = (message = 'x', more = {}) => ['progress', { currentStep: 1, totalSteps: 2, percentage: 50, message, ...more }];
 const chat = ['chat', { result: { id: 'm_1', content: 'hi', userId: 'u_1', userName: 'Ada', timestamp: '2025-10-17T00:00:00Z' } }];
 const end = ['execution-complete', { totalTokens: 1, duration: 1, success: true }];
+
+/** A request as it is written, and what comes back. */
+function rawRequest(head) {
+  let answer = '';
+  const socket = net.connect(stack.streamer.port, '127.0.0.1', () => socket.write(head));
+  socket.setEncoding('utf8').on('data', (more) => (answer += more)).on('error', () => {});
+  return { socket, text: () => answer };
+}
 
 async function emitAll(stream, events) {
   for (const [type, data] of events) await stack.db.emit(stream, type, data);
@@ -260,6 +269,30 @@ test('rows that are no longer there are told as a gap', async () => {
   }
   const unaffected = await (await SseClient.open(url(id), { headers: { 'Last-Event-ID': '5' } })).toEnd();
   assert.deepEqual(unaffected.events, rows.slice(5));
+});
+
+test('HTTP/1.0, as proxies speak it, gets the same bytes, unchunked, to the end of the connection', async () => {
+  const id = newExecution();
+  await emitAll(id, Array.from({ length: 40 }, (_, i) => progress('m'.repeat(500 * (i % 5)))));
+  const { socket, text } = rawRequest(`GET /events/${id} HTTP/1.0\r\n\r\n`);
+  await poll(() => text().includes('id: 40\n'), 'history');
+  await emitAll(id, [progress('live'), end]);
+  await new Promise((resolve) => socket.once('end', resolve));
+  const [head, body] = text().split(/\r\n\r\n(.*)/s);
+  assert.match(head, /^HTTP\/1\.[01] 200 /);
+  assert.doesNotMatch(head, /transfer-encoding/i);
+  const frames = (await stack.db.expected(id)).map((row) => `id: ${row.id}\nevent: ${row.event}\ndata: ${row.data}\n\n`);
+  assert.ok(body.endsWith(frames.join('')));
+});
+
+test('a request header may be long; one that is too long is told so', async () => {
+  const id = await execution();
+  const long = await (await SseClient.open(url(id), { headers: { 'X-Long': 'c'.repeat(12_000), Cookie: 'c'.repeat(1_000) } })).toEnd();
+  assert.deepEqual(long.events, await stack.db.expected(id));
+  for (const [target, header, status] of [['/events/1', 'h'.repeat(20_000), 431], [`/events/${'k'.repeat(20_000)}`, 'h', 414]]) {
+    const { text } = rawRequest(`GET ${target} HTTP/1.1\r\nHost: x\r\nX-Long: ${header}\r\n\r\n`);
+    await poll(() => text().startsWith(`HTTP/1.1 ${status} `), `status ${status}`);
+  }
 });
 
 test('HEAD: the head that GET has, and no body', async () => {
