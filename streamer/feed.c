@@ -15,6 +15,7 @@
 #include "db.h"
 #include "doorbell.h"
 #include "feed.h"
+#include "hub.h"
 #include "log.h"
 #include "lookup.h"
 #include "loop.h"
@@ -164,6 +165,7 @@ feed_on_lost(void)
 	feed_comment("the database is not available; events will follow when it is back");
 	newid_reset();
 	lookup_give_up();
+	hub_forget_lingering();
 }
 
 /* If the connection is free, send the query whose turn it is. */
@@ -189,7 +191,7 @@ feed_forget(Subscriber *sub)
 	reader_forget(sub);
 }
 
-/* Forget a stream that is about to be freed; its subscribers are gone. */
+/* Forget a stream that nobody watches any more. */
 void
 feed_forget_stream(Stream *stream)
 {

@@ -11,15 +11,22 @@
  * second, windows that have been quiet for longest are emptied first.  The
  * newest frame of a window stays in any case, or an event larger than the
  * bound could never be delivered.
+ *
+ * A stream that nobody watches any more lingers for a while with its window:
+ * when a proxy dies, all of its clients come back within seconds, each where it
+ * was, and need not read the table.  Nobody reads on for it meanwhile.  Such
+ * streams are bounded in number, and the first to go when memory is short.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "hub.h"
+#include "loop.h"
 #include "mem.h"
 #include "metrics.h"
 
 #define HUB_BUCKETS_FIRST  64
+#define LINGER_MOST        4096
 #define WINDOW_SLOTS_FIRST 8
 #define FRAME_MEAN_FIRST   512
 #define FRAME_MEAN_WEIGHT  16
@@ -36,6 +43,10 @@ static struct
 	Stream **by_key;
 	struct StreamList all;
 	struct StreamList windows; /* that are not empty, longest quiet first */
+	int64_t linger;            /* for so many milliseconds */
+	size_t lingering;
+	struct StreamList lingerers; /* longest left first */
+	Timer linger_timer;
 } hub;
 
 /* Spread an id over the buckets (the finalizer of MurmurHash3). */
@@ -85,9 +96,9 @@ hub_rehash(size_t buckets)
 	}
 }
 
-/* Start with no streams. */
+/* Start with no streams; one that nobody watches lingers for so many milliseconds. */
 void
-hub_init(size_t stream_bytes, size_t total_bytes)
+hub_init(size_t stream_bytes, size_t total_bytes, int64_t linger)
 {
 	hub.stream_bytes = stream_bytes;
 	hub.total_bytes = total_bytes;
@@ -96,13 +107,17 @@ hub_init(size_t stream_bytes, size_t total_bytes)
 	hub.unresolved = 0;
 	TAILQ_INIT(&hub.all);
 	TAILQ_INIT(&hub.windows);
+	hub.linger = linger;
+	hub.lingering = 0;
+	TAILQ_INIT(&hub.lingerers);
 	hub_rehash(HUB_BUCKETS_FIRST);
 }
 
-/* Release the tables; all streams have been released before. */
+/* Release all; nobody watches any stream. */
 void
 hub_close(void)
 {
+	hub_forget_lingering();
 	free(hub.by_id);
 	free(hub.by_key);
 	hub.by_id = NULL;
@@ -127,7 +142,7 @@ hub_unresolved(void)
 size_t
 hub_count(void)
 {
-	return hub.count;
+	return hub.count - hub.lingering;
 }
 
 /* How many bytes do all windows hold? */
@@ -179,6 +194,17 @@ hub_resolve(Stream *stream, int64_t id)
 	hub.unresolved--;
 }
 
+/* It does not linger any more, if it did. */
+static void
+hub_end_lingering(Stream *stream)
+{
+	if (!stream->lingering)
+		return;
+	TAILQ_REMOVE(&hub.lingerers, stream, linger_link);
+	stream->lingering = false;
+	hub.lingering--;
+}
+
 /* The stream of this key, made if nobody watches it yet. */
 Stream *
 hub_watch(const StreamKey *key)
@@ -186,7 +212,10 @@ hub_watch(const StreamKey *key)
 	Stream *stream = hub_find_key(key->text);
 
 	if (stream != NULL)
+	{
+		hub_end_lingering(stream);
 		return stream;
+	}
 	stream = mem_zero(sizeof(Stream));
 	stream->key = mem_string(key->text);
 	stream->mean = FRAME_MEAN_FIRST;
@@ -238,12 +267,13 @@ stream_restart(Stream *stream, int64_t seq)
 	stream->tail = seq;
 }
 
-/* Free a stream that nobody watches any more. */
-void
+/* Free a stream. */
+static void
 hub_release(Stream *stream)
 {
 	Stream **link = &hub.by_key[hub_hash_key(stream->key)];
 
+	hub_end_lingering(stream);
 	stream_restart(stream, 0);
 	while (*link != stream)
 		link = &(*link)->next_by_key;
@@ -261,6 +291,53 @@ hub_release(Stream *stream)
 	hub.count--;
 	free(stream->key);
 	free(stream);
+}
+
+/* Free the streams that have lingered for long. */
+static void
+hub_on_linger(void *arg)
+{
+	Stream *stream;
+
+	(void) arg;
+	while ((stream = TAILQ_FIRST(&hub.lingerers)) != NULL)
+	{
+		int64_t due = stream->left_time + hub.linger;
+
+		if (due > loop_now())
+		{
+			timer_set(&hub.linger_timer, due - loop_now(), hub_on_linger, NULL);
+			return;
+		}
+		hub_release(stream);
+	}
+}
+
+/* Free all that linger: what is in the table may have changed. */
+void
+hub_forget_lingering(void)
+{
+	timer_clear(&hub.linger_timer);
+	while (!TAILQ_EMPTY(&hub.lingerers))
+		hub_release(TAILQ_FIRST(&hub.lingerers));
+}
+
+/* Nobody watches the stream any more. */
+void
+hub_leave(Stream *stream)
+{
+	if (hub.linger == 0 || stream->count == 0)
+	{
+		hub_release(stream);
+		return;
+	}
+	stream->lingering = true;
+	stream->left_time = loop_now();
+	TAILQ_INSERT_TAIL(&hub.lingerers, stream, linger_link);
+	if (++hub.lingering > LINGER_MOST)
+		hub_release(TAILQ_FIRST(&hub.lingerers));
+	if (!hub.linger_timer.set)
+		timer_set(&hub.linger_timer, hub.linger, hub_on_linger, NULL);
 }
 
 /* Make room for one more slot at the end. */
@@ -288,6 +365,8 @@ hub_evict(Stream *newest)
 		stream_drop_first(newest);
 		metric_add(METRIC_DROPPED_STREAM_BOUND, 1);
 	}
+	while (hub.bytes > hub.total_bytes && !TAILQ_EMPTY(&hub.lingerers))
+		hub_release(TAILQ_FIRST(&hub.lingerers));
 	while (hub.bytes > hub.total_bytes &&
 		   (TAILQ_FIRST(&hub.windows) != newest || newest->count > 1))
 	{

@@ -26,7 +26,7 @@ typedef struct Slot
 /*
  * A watched stream.  Its window holds all of the stream's rows in (base, tail],
  * and each slot one reference to its frame.  The hub makes a stream when its
- * first subscriber comes and frees it when the last one leaves.
+ * first subscriber comes, and frees it some time after the last one has left.
  */
 typedef struct Stream
 {
@@ -52,7 +52,6 @@ typedef struct Stream
 	bool read_queued;  /* in the queue for a tail read */
 	bool reading;      /* a tail read is under way */
 	bool look_queued;  /* in the queue for a look */
-	bool looking;      /* a look is under way */
 	int64_t read_time; /* when the tail was last read */
 	TAILQ_ENTRY(Stream) read_link;
 	TAILQ_ENTRY(Stream) look_link;
@@ -62,14 +61,18 @@ typedef struct Stream
 	struct Stream *next_by_key;
 	TAILQ_ENTRY(Stream) window_link; /* by time of the last append */
 	TAILQ_ENTRY(Stream) all_link;
+	bool lingering;    /* nobody watches it */
+	int64_t left_time; /* since then */
+	TAILQ_ENTRY(Stream) linger_link;
 } Stream;
 
 TAILQ_HEAD(StreamList, Stream);
 
-extern void hub_init(size_t stream_bytes, size_t total_bytes);
+extern void hub_init(size_t stream_bytes, size_t total_bytes, int64_t linger);
 extern void hub_close(void);
 extern Stream *hub_watch(const StreamKey *key);
-extern void hub_release(Stream *stream);
+extern void hub_leave(Stream *stream);
+extern void hub_forget_lingering(void);
 extern Stream *hub_find(int64_t id);
 extern Stream *hub_find_key(const char *key);
 extern void hub_resolve(Stream *stream, int64_t id);

@@ -259,6 +259,19 @@ lookup_on_type(const PGresult *row)
 	types_add(PQgetvalue(row, 0, 0));
 }
 
+/*
+ * Does it go on where it was, within the window?  Then there is nothing to find
+ * out, unless the filter may let nothing of the rest pass.
+ */
+static bool
+lookup_is_in_window(const Subscriber *sub)
+{
+	const Stream *stream = sub->stream;
+
+	return stream->count > 0 && !sub->cursor.now && sub->cursor.seq >= stream->base &&
+		   sub->cursor.seq <= stream->tail && (sub->filter.count == 0 || stream->closed_at == 0);
+}
+
 /* What the request needs to be answered, beyond its filter. */
 static bool
 lookup_admit_position(Subscriber *sub)
@@ -270,6 +283,11 @@ lookup_admit_position(Subscriber *sub)
 	if (stream->closed_at != 0 && (sub->cursor.now || sub->cursor.seq >= stream->closed_at))
 	{
 		sub->verdict = VERDICT_CLOSED;
+		return true;
+	}
+	if (lookup_is_in_window(sub))
+	{
+		subscriber_place(sub, stream->tail);
 		return true;
 	}
 	lookup_want(stream);
@@ -347,7 +365,7 @@ lookup_forget(Subscriber *sub)
 		lookup.resting = NULL;
 }
 
-/* Forget a stream that is about to be freed. */
+/* Forget a stream that nobody watches any more. */
 void
 lookup_forget_stream(Stream *stream)
 {
@@ -356,6 +374,7 @@ lookup_forget_stream(Stream *stream)
 	for (int i = 0; i < lookup.look_count; i++)
 		if (lookup.looked[i] == stream)
 			lookup.looked[i] = NULL;
+	stream->look_queued = false;
 }
 
 /* The connection is back: whatever happened meanwhile shows in each stream's last row. */

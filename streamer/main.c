@@ -33,6 +33,9 @@
 /* Of --backlog-bytes, pages of history get one part in so many, windows the rest. */
 #define PAGE_SHARE 4
 
+/* How long streams stay in memory that nobody watches any more, in milliseconds. */
+#define LINGER 30000
+
 typedef enum MainState
 {
 	MAIN_SERVING,
@@ -126,7 +129,7 @@ main_serve(const Config *config)
 	metrics_start(PEV_VERSION);
 	loop_init();
 	main_watch_signals();
-	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages);
+	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages, LINGER);
 	subscriber_init(&hooks, config->heartbeat);
 	page_init(pages);
 	if (!http_start(config))

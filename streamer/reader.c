@@ -13,6 +13,10 @@
  * push each other out before any of it was sent.  For the same reason a tail's
  * read is smaller than a window.
  *
+ * Nothing waits here for a batch to grow, so an event of critical priority needs
+ * no way of its own: whatever has gathered when the connection is free goes out
+ * at once, and what a query brings is sent on as each position ends.
+ *
  * A stream is stale while there may be rows after its tail.  It ceases to be so
  * when a read is sent: a doorbell that rings during the read marks it again,
  * since its row may be younger than the read's snapshot.  Hence no instant at
@@ -289,7 +293,7 @@ reader_forget(Subscriber *sub)
 			reader.reads[i].stream = NULL;
 }
 
-/* Forget a stream that is about to be freed; its subscribers are gone. */
+/* Forget a stream that nobody watches any more; if it is watched again, it must be read. */
 void
 reader_forget_stream(Stream *stream)
 {
@@ -298,4 +302,7 @@ reader_forget_stream(Stream *stream)
 	for (int i = 0; i < reader.read_count; i++)
 		if (reader.reads[i].stream == stream)
 			reader.reads[i].stream = NULL;
+	stream->read_queued = false;
+	stream->reading = false;
+	stream->stale = true;
 }

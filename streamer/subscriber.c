@@ -145,7 +145,7 @@ subscriber_count_down(void)
 	mem_trim();
 }
 
-/* Free a subscriber, and its stream if it was the last one there. */
+/* Free a subscriber, and leave its stream if it was the last one there. */
 void
 subscriber_free(Subscriber *sub)
 {
@@ -166,7 +166,7 @@ subscriber_free(Subscriber *sub)
 	if (TAILQ_EMPTY(&stream->subscribers))
 	{
 		subs.hooks->forget_stream(stream);
-		hub_release(stream);
+		hub_leave(stream);
 	}
 }
 

@@ -104,7 +104,7 @@ typedef struct SubscriberHooks
 	void (*want_tail)(Stream *stream);         /* somebody lacks rows after the tail */
 	void (*want_page)(Subscriber *subscriber); /* it lacks rows before the window */
 	void (*forget)(Subscriber *subscriber);    /* it is about to be freed */
-	void (*forget_stream)(Stream *stream);     /* likewise */
+	void (*forget_stream)(Stream *stream);     /* nobody watches it any more */
 } SubscriberHooks;
 
 extern void subscriber_init(const SubscriberHooks *hooks, int64_t heartbeat);

@@ -97,6 +97,41 @@ test('events that are not stored are counted as they come and as they go', async
   clients.forEach((client) => client.close());
 });
 
+test('a crowd that comes back at once, each client where it was, does not read the table for each', async () => {
+  const CLIENTS = 60, EVENTS = 200;
+  const id = newExecution();
+  const first = await Promise.all(Array.from({ length: CLIENTS }, () => SseClient.open(url(id))));
+  for (let i = 1; i <= EVENTS; i++) await stack.db.emit(id, ...progress(i));
+  await Promise.all(first.map((client) => client.received(EVENTS)));
+  // Their proxy is killed, say.
+  first.forEach((client) => client.close());
+  await poll(async () => (await metrics(stack.streamer)).get('pev_clients') === 0, 'everybody having left');
+  await stack.db.emit(id, ...progress(EVENTS + 1));
+  const before = await metrics(stack.streamer);
+  const again = [];
+  for (let i = 0; i < CLIENTS; i++) {
+    again.push(await SseClient.open(url(id), { headers: { 'Last-Event-ID': String(EVENTS - i) } }));
+    if (i % 20 === 0) await again.at(-1).received(i + 1); // not all in the same instant
+  }
+  await Promise.all(again.map((client, i) => client.received(i + 1)));
+  const change = moved(before, await metrics(stack.streamer));
+  assert.equal(change['pev_reads_total{read="catch_up"}'], undefined);
+  assert.ok(change['pev_reads_total{read="tail"}'] <= 2, `${change['pev_reads_total{read="tail"}']} tail reads`);
+  assert.ok(change.pev_database_queries_total <= 3, `${change.pev_database_queries_total} queries`);
+  assert.equal(change['pev_events_read_total{read="tail"}'], 1);
+  const rows = await stack.db.expected(id);
+  again.forEach((client, i) => assert.deepEqual(client.events, rows.slice(EVENTS - i)));
+
+  // The same when the execution has ended: all are told that nothing follows, by nobody's asking.
+  await stack.db.emit(id, 'execution-complete', { totalTokens: 1, duration: 1, success: true });
+  await Promise.all(again.map((client) => client.toEnd()));
+  const ended = await metrics(stack.streamer);
+  for (let i = 0; i < 10; i++) {
+    assert.equal((await request(url(id), { headers: { 'Last-Event-ID': String(EVENTS + 2) } })).status, 204);
+  }
+  assert.equal(moved(ended, await metrics(stack.streamer)).pev_database_queries_total, undefined);
+});
+
 test('no stream key is a label', async () => {
   const client = await SseClient.open(url('user:somebody'));
   const { body } = await request(`${stack.streamer.url}/metrics`);

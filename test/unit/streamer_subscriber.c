@@ -297,7 +297,7 @@ test_delivery(void)
 	bool complete = true;
 	bool quiet = true;
 
-	hub_init(WINDOW_BYTES, WINDOW_BYTES);
+	hub_init(WINDOW_BYTES, WINDOW_BYTES, 0);
 	subscriber_init(&hooks, 15000);
 	page_init(PAGES_BYTES);
 	srandom(42);
@@ -368,7 +368,7 @@ test_order(void)
 	Stream *stream;
 	char out[8000];
 
-	hub_init(WINDOW_BYTES, WINDOW_BYTES);
+	hub_init(WINDOW_BYTES, WINDOW_BYTES, 0);
 	subscriber_init(&hooks, 15000);
 	page_init(PAGES_BYTES);
 
@@ -455,7 +455,7 @@ test_places(void)
 	Subscriber *sub[4];
 	Stream *stream;
 
-	hub_init(1 << 20, 1 << 20);
+	hub_init(1 << 20, 1 << 20, 0);
 	subscriber_init(&hooks, 15000);
 	page_init(PAGES_BYTES);
 	sub[0] = place(&client[0], 700, 5000);
@@ -484,7 +484,7 @@ test_backpressure(void)
 	char data[10000];
 	char out[10000];
 
-	hub_init(1 << 20, 1 << 20);
+	hub_init(1 << 20, 1 << 20, 0);
 	subscriber_init(&hooks, 15000);
 	page_init(PAGES_BYTES);
 	sub = subscribe(&client, NULL);
@@ -507,6 +507,54 @@ test_backpressure(void)
 	hub_close();
 }
 
+/* A stream that was left keeps its window for a while, unless memory is short. */
+static void
+test_linger(void)
+{
+	Client client;
+	Subscriber *sub;
+	Stream *stream;
+	StreamKey other = {.numeric = true, .id = 2, .text = "2"};
+
+	hub_init(WINDOW_BYTES, WINDOW_BYTES, 50);
+	subscriber_init(&hooks, 15000);
+	page_init(PAGES_BYTES);
+
+	sub = subscribe(&client, NULL);
+	subscriber_free(sub);
+	ok(hub_find(1) == NULL, "a stream without a window does not linger");
+
+	sub = subscribe(&client, NULL);
+	stream = sub->stream;
+	stream_append(stream, frame_event(1, "a", 1, "1", 1, false));
+	subscriber_free(sub);
+	ok(hub_find(1) == stream && hub_bytes() > 0, "one with a window does");
+	is_number((long long) hub_count(), 0, "but is not watched");
+	sub = place(&client, 0, 1);
+	ok(sub->stream == stream && stream_after(stream, 0) != NULL, "who returns finds the window");
+	for (int64_t end = loop_now() + 100; loop_now() < end;)
+		loop_turn(10);
+	ok(hub_find(1) == stream, "being watched again, it stays");
+
+	subscriber_free(sub);
+	for (int64_t end = loop_now() + 5000; hub_find(1) != NULL && loop_now() < end;)
+		loop_turn(10);
+	ok(hub_find(1) == NULL, "its time is limited");
+	is_number((long long) hub_bytes(), 0, "and its memory is given back");
+
+	sub = subscribe(&client, NULL);
+	stream_append(sub->stream, row_frame(50));
+	subscriber_free(sub);
+	stream = hub_watch(&other);
+	stream_append(stream, row_frame(97));
+	ok(hub_find(1) == NULL && hub_bytes() > WINDOW_BYTES, "it goes first when memory is short");
+	hub_leave(stream);
+	hub_forget_lingering();
+	is_number((long long) hub_bytes(), 0, "all are forgotten at once if need be");
+	subscriber_close();
+	hub_close();
+}
+
 int
 main(void)
 {
@@ -514,6 +562,7 @@ main(void)
 	test_order();
 	test_backpressure();
 	test_places();
+	test_linger();
 	test_delivery();
 	loop_close();
 	return done();
