@@ -213,7 +213,7 @@ wait_latch(long timeout)
 static void
 on_exit_notifier(int code, Datum slot)
 {
-	notifier_set_state((NotifierSlot *) DatumGetPointer(slot), NOTIFIER_STOPPED, 0);
+	notifier_release((NotifierSlot *) DatumGetPointer(slot));
 }
 
 /*
@@ -271,12 +271,14 @@ pev_notifier_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	if (!notifier_claim(slot))
+		proc_exit(0);
 	before_shmem_exit(on_exit_notifier, PointerGetDatum(slot));
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	/* a doorbell says nothing that could be lost: do not wait for the disk */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("application_name", "pev notifier", PGC_USERSET, PGC_S_SESSION);
-	notifier_set_state(slot, NOTIFIER_RUNNING, MyProcPid);
+	notifier_set_running(slot);
 	run(slot);
 }
 
@@ -296,7 +298,10 @@ stop_notifier(const char *database)
 		kill(pid, SIGTERM);
 	while (pid != 0 && GetCurrentTimestamp() < until)
 	{
-		(void) wait_latch(10);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
 		pid = notifier_hold(oid, until);
 	}
 }

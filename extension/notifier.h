@@ -68,7 +68,9 @@ extern NotifierSlot *notifier_slot(int index);
 extern bool notifier_available(void);
 extern int notifier_find(Oid database);
 extern bool notifier_reserve(Oid database, int *index);
-extern void notifier_set_state(NotifierSlot *slot, NotifierState state, pid_t pid);
+extern bool notifier_claim(NotifierSlot *slot);
+extern void notifier_set_running(NotifierSlot *slot);
+extern void notifier_release(NotifierSlot *slot);
 extern pid_t notifier_hold(Oid database, TimestampTz until);
 extern void notifier_put(NotifierSlot *slot, const Doorbell *doorbells, int count, bool everything,
 						 bool urgent);

@@ -218,18 +218,51 @@ notifier_reserve(Oid database, int *index)
 	return reserved;
 }
 
-/* Note what the notifier of a slot does now. */
-void
-notifier_set_state(NotifierSlot *slot, NotifierState state, pid_t pid)
+/* Note what the notifier of a slot, which is this process or none, does now. */
+static void
+set_state(NotifierSlot *slot, NotifierState state, pid_t pid)
 {
-	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
 	slot->state = state;
 	slot->pid = pid;
 	slot->changed_at = GetCurrentTimestamp();
 	SpinLockAcquire(&slot->mutex);
-	slot->latch = state == NOTIFIER_RUNNING ? MyLatch : NULL;
+	slot->latch = pid == 0 ? NULL : MyLatch;
 	slot->sleeping = false;
 	SpinLockRelease(&slot->mutex);
+}
+
+/*
+ * Become the notifier of a slot.  False if it has one: a start that took very
+ * long was taken for failed, and another came first.
+ */
+bool
+notifier_claim(NotifierSlot *slot)
+{
+	bool claimed;
+
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	claimed = slot->pid == 0;
+	if (claimed)
+		set_state(slot, NOTIFIER_STARTING, MyProcPid);
+	LWLockRelease(shared->lock);
+	return claimed;
+}
+
+/* Ready for doorbells. */
+void
+notifier_set_running(NotifierSlot *slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	set_state(slot, NOTIFIER_RUNNING, MyProcPid);
+	LWLockRelease(shared->lock);
+}
+
+/* Give a claimed slot back. */
+void
+notifier_release(NotifierSlot *slot)
+{
+	LWLockAcquire(shared->lock, LW_EXCLUSIVE);
+	set_state(slot, NOTIFIER_STOPPED, 0);
 	LWLockRelease(shared->lock);
 }
 
