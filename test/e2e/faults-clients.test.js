@@ -7,7 +7,7 @@ import { EventSource } from 'eventsource';
 import net from 'node:net';
 import { after, before } from 'node:test';
 import {
-  Follower, Load, allFinished, assertExact, assertReturns, digest, end, mib, percentile, progress, random, resources,
+  Follower, Load, allFinished, assertExact, assertReturns, atRest, end, mib, percentile, progress, random, resources,
 } from './fleet.js';
 import { Database, DEADLINE, SseClient, Streamer, newExecution, poll, request, test, within, wrapper } from './harness.js';
 
@@ -85,7 +85,7 @@ test('slow readers and dead ones: the others do not notice, memory is bounded, t
   await history(long, HISTORY, 900);
   await withStreamer(['--send-timeout', '2s', '--backlog-bytes', '4MiB', '--stream-backlog-bytes', '1MiB'], async (streamer) => {
     const { pid } = streamer.process;
-    const before = resources(pid);
+    const before = await atRest(streamer);
     const fast = await follow(streamer.url, [live], 200);
     let latencies = [], peak = 0;
     for (const f of fast) f.on('event', (id, type, data) => latencies.push(performance.now() - Number(/"message": "([0-9.]+)"/.exec(data)?.[1])));
@@ -192,7 +192,7 @@ class BadNetwork {
 
 test('a network that delays, and cuts connections in the middle of frames: clients resume', () =>
   withStreamer([], async (streamer) => {
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     const proxy = await BadNetwork.start(streamer.port, 7);
     const streams = newStreams(5);
     const followers = streams.flatMap((stream) => range(0, 6).map(() => new Follower(proxy.url, stream)));
@@ -225,7 +225,7 @@ test('a network that delays, and cuts connections in the middle of frames: clien
 
 test('the streamer is halted for longer than the heartbeat and the send time-out, and goes on', () =>
   withStreamer(['--heartbeat', '1s', '--send-timeout', '2s'], async (streamer) => {
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     const streams = newStreams(10);
     const followers = await follow(streamer.url, streams, 3);
     const idle = await SseClient.open(`${streamer.url}/events/${newExecution()}`);
@@ -331,7 +331,7 @@ test(`${HOSTILE.length} hostile requests: each is refused clearly, and nobody el
     let before;
     for (let round = 0; round < (valgrind ? 1 : 3); round++) {
       // What the first round leaves behind for good (malloc's own) no later one may add to.
-      if (round < 2) before = resources(streamer.process.pid);
+      if (round < 2) before = await atRest(streamer);
       const wrong = [];
       await Promise.all(HOSTILE.map(async ([name, bytes, allowed]) => {
         const answer = await hostile(streamer.port, bytes, { until: /^HTTP\/1\.[01] 200 [^]*\r\n\r\n/ });
@@ -345,7 +345,7 @@ test(`${HOSTILE.length} hostile requests: each is refused clearly, and nobody el
       // A request that comes byte by byte is a request.
       assert.match(await hostile(streamer.port, [...get('/healthz')]), /^HTTP\/1\.1 200 /);
     }
-    await poll(() => resources(streamer.process.pid).fds <= before.fds, 'descriptors being closed');
+    await poll(() => resources(streamer.process.pid).fds === before.fds, 'descriptors being closed');
     if (!valgrind) assert.ok(resources(streamer.process.pid).rss < before.rss + (1 << 20), `memory: ${mib(resources(streamer.process.pid).rss)}, before ${mib(before.rss)}`);
     // Many requests show what few would not: under valgrind every byte is looked at anyway.
     const plain = (n) => Promise.all(range(0, 20).map(async () => {
@@ -355,7 +355,7 @@ test(`${HOSTILE.length} hostile requests: each is refused clearly, and nobody el
       await plain(500);
       const then = resources(streamer.process.pid);
       await plain(2_000);
-      await poll(() => resources(streamer.process.pid).fds <= before.fds, 'descriptors being closed');
+      await poll(() => resources(streamer.process.pid).fds === before.fds, 'descriptors being closed');
       const grown = resources(streamer.process.pid).rss - then.rss;
       assert.ok(grown < 256 << 10, `2,000 requests left ${grown} bytes behind`);
     }
@@ -371,7 +371,7 @@ test('floods: half requests, and more subscribers than allowed', () =>
     await db.emit(stream, ...progress(1));
     const followers = await follow(streamer.url, [stream], 5);
     await poll(() => followers.every((f) => f.last === 1), 'the first event');
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     // More connections than the streamer accepts, each with a request that never ends.
     const halves = range(0, 600).map(() => deaf(streamer.port, 'GET /healthz HTTP/1.1\r\nHost: x\r\nX: '));
     await db.emit(stream, ...progress(2));
@@ -379,7 +379,7 @@ test('floods: half requests, and more subscribers than allowed', () =>
     // They are given up one after the other, and then there is room.
     assert.equal((await request(`${streamer.url}/healthz`)).status, 200);
     halves.forEach((socket) => socket.destroy());
-    await poll(() => resources(streamer.process.pid).fds <= before.fds, 'descriptors being closed');
+    await poll(() => resources(streamer.process.pid).fds === before.fds, 'descriptors being closed');
 
     // Subscribers beyond the limit are told to come back, in words that EventSource survives.
     const many = await Promise.all(range(0, 60).map(() => SseClient.open(`${streamer.url}/events/${stream}`)));
@@ -390,7 +390,7 @@ test('floods: half requests, and more subscribers than allowed', () =>
       assert.deepEqual(client.events, []);
     }
     many.forEach((client) => client.close());
-    await poll(() => resources(streamer.process.pid).fds <= before.fds, 'descriptors being closed');
+    await poll(() => resources(streamer.process.pid).fds === before.fds, 'descriptors being closed');
     await db.emit(stream, ...end);
     await allFinished(followers);
     await assertExact(db, followers);

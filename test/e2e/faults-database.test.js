@@ -8,12 +8,12 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import {
-  Follower, Load, allFinished, assertExact, assertGapless, assertReturns, digest, end, progress, resources,
+  Follower, Load, allFinished, assertExact, assertReturns, atRest, digest, end, progress,
 } from './fleet.js';
-import { Database, SseClient, Streamer, poll, request, root, stopStack, test as anyTest, within, wrapper } from './harness.js';
+import { Database, SseClient, Streamer, poll, request, root, stopStack, test, within, wrapper } from './harness.js';
 
-// Under valgrind the soak does this (make soak VALGRIND=1), with a load it can follow.
-const test = (name, body) => anyTest(name, (context) => (wrapper.length > 0 ? context.skip('under valgrind: make soak VALGRIND=1') : body(context)));
+// Some take the streamer on no way of its own, so that valgrind would see nothing new.
+const serverTest = (name, body) => test(name, (context) => (wrapper.length > 0 ? context.skip('under valgrind: it tests the server') : body(context)));
 
 const readiness = async (streamer) => {
   const { status, body } = await request(`${streamer.url}/readyz`);
@@ -45,7 +45,7 @@ const range = (first, n) => Array.from({ length: n }, (_, i) => first + i);
 test('the database crashes again and again under load: clients stay connected and get everything', () =>
   withStack({}, async (db, streamer) => {
     const streams = range(1, 20);
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     const followers = await follow(streamer, streams, 5);
     const load = new Load(db, streams);
     for (let round = 0; round < 4; round++) {
@@ -70,7 +70,7 @@ test('the database crashes while clients read a long history', () =>
       await db.query(`SELECT pev_emit_batch(1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data', jsonb_build_object(
         'currentStep', i, 'totalSteps', 9, 'percentage', 1, 'message', repeat('m', 550)))) FROM generate_series(1, 10000) i))`);
     }
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     const followers = range(0, 6).map(() => {
       const follower = new Follower(streamer.url, 1);
       // Held in the middle, so that the crash finds every one of them there.
@@ -97,7 +97,7 @@ test('the database crashes while clients read a long history', () =>
     await assertReturns(streamer, before, { slack: 8 << 20 });
   }));
 
-test('dumped and restored into a new database: served from there, clients resume where they were', () =>
+serverTest('dumped and restored into a new database: served from there, clients resume where they were', () =>
   withStack({}, async (db, streamer) => {
     await db.query(`SELECT pev_register_stream_kind('job', 'progress of jobs')`);
     const streams = [1, 2, 'a-key', 'job:7', 'user:u_1'];
@@ -136,7 +136,7 @@ test('dumped and restored into a new database: served from there, clients resume
 
 test('the extension is dropped and created again while notifier and streamer run: /readyz says so, and it recovers', () =>
   withStack({ streamer: { args: ['--poll', '300ms'] } }, async (db, streamer) => {
-    const before = resources(streamer.process.pid);
+    const before = await atRest(streamer);
     await db.emit(1, ...progress(1));
     await poll(async () => (await db.query('SELECT * FROM pev_notifier_status')).some((row) => row.state === 'running'), 'the notifier running');
     const client = await SseClient.open(`${streamer.url}/events/1`);
@@ -163,7 +163,7 @@ test('the extension is dropped and created again while notifier and streamer run
     await assertReturns(streamer, before);
   }));
 
-test('DROP DATABASE is not held up by a notifier, and says who is in the way when a streamer is', () =>
+serverTest('DROP DATABASE is not held up by a notifier, and says who is in the way when a streamer is', () =>
   withStack({}, async (db) => {
     for (let round = 1; round <= 2; round++) {
       const doomed = await db.other('doomed');
@@ -214,7 +214,7 @@ int gettimeofday(struct timeval *restrict tv, void *restrict tz)
 }
 `;
 
-test('the clock steps back, and forth: created_at sorts as seq does, and delivery goes on', async () => {
+serverTest('the clock steps back, and forth: created_at sorts as seq does, and delivery goes on', async () => {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pev-clock.'));
   fs.chmodSync(dir, 0o755);
   const clock = path.join(dir, 'clock');
@@ -229,7 +229,7 @@ test('the clock steps back, and forth: created_at sorts as seq does, and deliver
     const args = ['--env', `LD_PRELOAD=${dir}/clock.so`, '--env', `PEV_TEST_CLOCK=${clock}`];
     await withStack({ database: { args } }, async (db, streamer) => {
       const streams = range(1, 5);
-      const before = resources(streamer.process.pid);
+      const before = await atRest(streamer);
       const followers = await follow(streamer, streams, 4);
       const load = new Load(db, streams);
       for (const seconds of [-3600, 7200, -86400, 0]) {
@@ -262,7 +262,7 @@ function smallDisk(dir) {
 
 // Of the disks that can be full this is the one where PostgreSQL promises to go on: the
 // tables'. (With WAL's it stops, and then all is as after any other crash, above.)
-test('the disk is full: emitting fails clearly, what is committed is delivered, and emitting works again when there is room', async (context) => {
+serverTest('the disk is full: emitting fails clearly, what is committed is delivered, and emitting works again when there is room', async (context) => {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pev-disk.'));
   try {
     fs.chmodSync(dir, 0o755);
@@ -273,7 +273,7 @@ test('the disk is full: emitting fails clearly, what is committed is delivered, 
     await withStack({ database: { prefix: ['unshare', '--mount', 'sh', '-c', mount, 'sh'] } }, async (db, streamer) => {
       await db.query(`CREATE TABLESPACE small LOCATION '${dir}/space'`);
       await db.query('ALTER TABLE assistant_architect_events SET TABLESPACE small');
-      const before = resources(streamer.process.pid);
+      const before = await atRest(streamer);
       const followers = await follow(streamer, range(1, 5), 2);
       const big = (i) => progress(i, `step ${i} ${'m'.repeat(1_500 + (i % 7))}`);
       let emitted = 0, failure;
