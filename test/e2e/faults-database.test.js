@@ -318,7 +318,8 @@ serverTest('the disk is full: emitting fails clearly, what is committed is deliv
       for (const stream of range(1, 5)) await db.emit(stream, ...end);
       await allFinished(all);
       await assertExact(db, all);
-      await assertReturns(streamer, before);
+      // The windows of streams that were watched linger for a while.
+      await assertReturns(streamer, before, { slack: 16 << 20 });
     });
   } finally {
     fs.rmSync(dir, { recursive: true, force: true });
