@@ -311,6 +311,8 @@ hub_on_linger(void *arg)
 		}
 		hub_release(stream);
 	}
+	/* their windows lay between what stays: without this the memory would, too */
+	mem_trim();
 }
 
 /* Free all that linger: what is in the table may have changed. */
