@@ -23,6 +23,7 @@ const KILL_EVERY = 20_000;
 const CRASH_EVERY = 60_000;
 const CRASH_FIRST = 30_000;
 const FLAT = 0.02; // memory may differ by so much
+const SPARE = 8 << 20; // what malloc may keep when all clients have gone
 const FLAT_FROM = 8; // minutes, below which the windows are still filling in the second half
 
 const started = Date.now();
@@ -189,6 +190,10 @@ const empty = [['the streamer', streamer], ['the streamer that was not killed', 
 const left = [];
 for (const [name, { process: { pid } }] of empty) {
   await poll(() => resources(pid).fds <= rest.fds, 'descriptors being closed').catch(() => fault(`${name} holds ${resources(pid).fds} descriptors, ${rest.fds} at rest`));
+  // What streams leave behind lingers for those who may come back, half a minute.
+  await poll(() => resources(pid).rss < rest.rss + SPARE, 'memory being given back', 60_000).catch(() => {
+    if (!valgrind) fault(`${name} holds ${mib(resources(pid).rss)} without clients, ${mib(rest.rss)} when it started`);
+  });
   left.push(resources(pid));
 }
 
