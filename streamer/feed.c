@@ -172,8 +172,8 @@ feed_on_lost(void)
 void
 feed_pump(void)
 {
-	static bool (*const kinds[])(void) = {reader_send, lookup_send, newid_send, lookup_send_types,
-										  lookup_send_rest};
+	static bool (*const kinds[])(void) = {reader_send_tails, reader_send_pages, lookup_send,
+										  newid_send,        lookup_send_types, lookup_send_rest};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
 	for (size_t i = 0; i < count && db_is_idle(); i++)

@@ -41,24 +41,14 @@ static struct
 
 } lookup;
 
-/* Let a request wait for its answer in a queue. */
-static void
-lookup_enqueue(struct SubscriberList *queue, Subscriber *sub)
-{
-	TAILQ_INSERT_TAIL(queue, sub, queue_link);
-	sub->waiting = queue;
-}
-
 /* Take the first request from a queue; NULL if it is empty. */
 static Subscriber *
 lookup_dequeue(struct SubscriberList *queue)
 {
 	Subscriber *sub = TAILQ_FIRST(queue);
 
-	if (sub == NULL)
-		return NULL;
-	TAILQ_REMOVE(queue, sub, queue_link);
-	sub->waiting = NULL;
+	if (sub != NULL)
+		subscriber_dequeue(sub);
 	return sub;
 }
 
@@ -89,7 +79,7 @@ lookup_settle(Subscriber *sub, int64_t last, bool terminal)
 	else if (admitting && terminal && sub->pos >= last)
 		subscriber_admit(sub, VERDICT_CLOSED);
 	else if (admitting && terminal && sub->filter.count > 0)
-		lookup_enqueue(&lookup.rests, sub);
+		subscriber_enqueue(&lookup.rests, sub);
 	else if (admitting)
 		subscriber_admit(sub, VERDICT_OPEN);
 }
@@ -347,7 +337,7 @@ lookup_admit(Subscriber *sub)
 	{
 		/* It may be younger than what was read last. */
 		lookup.types_wanted = true;
-		lookup_enqueue(&lookup.types, sub);
+		subscriber_enqueue(&lookup.types, sub);
 		return false;
 	}
 	return lookup_admit_position(sub);
@@ -359,8 +349,6 @@ lookup_admit(Subscriber *sub)
 void
 lookup_forget(Subscriber *sub)
 {
-	if (sub->waiting != NULL)
-		TAILQ_REMOVE(sub->waiting, sub, queue_link);
 	if (lookup.resting == sub)
 		lookup.resting = NULL;
 }

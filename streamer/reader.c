@@ -7,11 +7,11 @@
  * a bound in rows, chosen by how large the stream's frames are, and one in
  * bytes; what was not read, or not kept, is read again after what was.
  *
- * Tails come first to those who watch, pages to those who wait anyway.  So a
- * query carries few pages, or everything live would wait for all that history;
- * and those few together are not more than all pages may hold, or they would
- * push each other out before any of it was sent.  For the same reason a tail's
- * read is smaller than a window.
+ * Tails are for those who watch, pages for those who wait anyway.  So the two
+ * take turns, and a query for pages carries few, or everything live would wait
+ * for all that history.  Those few together are not more than all pages may
+ * hold, or they would push each other out before any of it was sent; for the
+ * same reason a tail's read is smaller than a window.
  *
  * Nothing waits here for a batch to grow, so an event of critical priority needs
  * no way of its own: whatever has gathered when the connection is free goes out
@@ -33,21 +33,23 @@
 #include "page.h"
 #include "reader.h"
 
-#define READ_BATCH      64           /* positions in one query */
-#define READ_PAGES      8            /* of those, the most that are pages */
+#define READ_BATCH      64           /* tails in one query */
+#define READ_PAGES      2            /* pages in one query */
 #define READ_BYTES      (256 * 1024) /* wanted from each, in frames; kept at most twice that */
 #define READ_ROWS_LEAST 16
 #define READ_ROWS_MOST  1024
 #define POLL_GRACE      50000 /* microseconds; an event as young may yet ring */
 
-/* One position of a read: a stream's tail, or a subscriber's page. */
+/* One position of a read: a stream's tail, or where subscribers need a page. */
 typedef struct Read
 {
-	Stream *stream;  /* NULL: nobody wants it any more */
-	Subscriber *sub; /* NULL: the tail */
-	int64_t most;    /* rows asked for */
-	int64_t rows;    /* rows that came */
-	size_t wanted;   /* bytes, in frames */
+	Stream *stream; /* NULL: nobody wants it any more */
+	bool page;
+	int64_t after;
+	struct SubscriberList subs; /* who gets the page */
+	int64_t most;               /* rows asked for */
+	int64_t rows;               /* rows that came */
+	size_t wanted;              /* bytes, in frames */
 	size_t bytes;
 	bool cut;    /* rows came that were not kept */
 	bool polled; /* nothing but the poll asked for it */
@@ -61,7 +63,6 @@ static struct
 	size_t page_bytes;      /* wanted from a page */
 	Read reads[READ_BATCH]; /* those under way */
 	int read_count;
-	int page_count; /* of those, pages */
 	int read_ended; /* reads[0 .. read_ended) have all their rows */
 } reader;
 
@@ -112,12 +113,35 @@ reader_poll(Stream *stream)
 	stream->polled = polled;
 }
 
+/* The read under way that will bring the subscriber's page and has not begun to; or NULL. */
+static Read *
+reader_find_page(const Subscriber *sub)
+{
+	for (int i = reader.read_ended; i < reader.read_count; i++)
+	{
+		Read *read = &reader.reads[i];
+
+		if (read->page && read->stream == sub->stream && read->after == sub->read &&
+			read->rows == 0)
+			return read;
+	}
+	return NULL;
+}
+
 /* A subscriber lacks rows before the window. */
 void
 reader_want_page(Subscriber *sub)
 {
+	Read *read = reader_find_page(sub);
+
+	if (read != NULL)
+	{
+		sub->page_state = PAGE_READING;
+		subscriber_enqueue(&read->subs, sub);
+		return;
+	}
 	sub->page_state = PAGE_QUEUED;
-	TAILQ_INSERT_TAIL(&reader.pages, sub, queue_link);
+	subscriber_enqueue(&reader.pages, sub);
 }
 
 /*
@@ -132,6 +156,32 @@ row_age(const PGresult *row)
 	double age = strtod(PQgetvalue(row, 0, 5), NULL);
 
 	return age > 0 ? (int64_t) (age * 1e6) : 0;
+}
+
+/* Give a row to all who need the page.  The reference is given up. */
+static void
+reader_add_to_pages(Read *read, Frame *frame)
+{
+	Subscriber *sub;
+
+	TAILQ_FOREACH(sub, &read->subs, queue_link)
+	{
+		page_add(sub, frame_ref(frame));
+	}
+	frame_unref(frame);
+}
+
+/* The page is read; complete: with all there is. */
+static void
+reader_end_pages(Read *read, bool complete)
+{
+	Subscriber *sub;
+
+	while ((sub = TAILQ_FIRST(&read->subs)) != NULL)
+	{
+		subscriber_dequeue(sub);
+		page_end(sub, complete);
+	}
 }
 
 /* Make a frame of a row and give it to whom it is read for. */
@@ -151,11 +201,11 @@ reader_take_row(Read *read, const PGresult *row)
 						(size_t) PQgetlength(row, 0, 3), *PQgetvalue(row, 0, 4) == 't');
 	frame->born = loop_clock() - age;
 	read->bytes += frame->len;
-	metric_add(read->sub != NULL ? METRIC_EVENTS_CATCH_UP : METRIC_EVENTS_TAIL, 1);
+	metric_add(read->page ? METRIC_EVENTS_CATCH_UP : METRIC_EVENTS_TAIL, 1);
 	if (read->polled && age > POLL_GRACE)
 		metric_add(METRIC_POLL_HITS, 1);
-	if (read->sub != NULL)
-		page_add(read->sub, frame);
+	if (read->page)
+		reader_add_to_pages(read, frame);
 	else
 		stream_append(read->stream, frame);
 }
@@ -168,9 +218,9 @@ reader_end_read(Read *read, bool ok)
 
 	if (read->stream == NULL)
 		return;
-	if (read->sub != NULL)
+	if (read->page)
 	{
-		page_end(read->sub, complete);
+		reader_end_pages(read, complete);
 		return;
 	}
 	read->stream->reading = false;
@@ -201,72 +251,93 @@ reader_on_read(bool ok)
 	while (reader.read_ended < reader.read_count)
 		reader_end_read(&reader.reads[reader.read_ended++], ok);
 	reader.read_count = 0;
-	reader.page_count = 0;
 	reader.read_ended = 0;
 }
 
-/* Take the next position from the queues, tails and pages alternating. */
-static bool
-reader_next_read(Read *read)
+/*
+ * Read a page, for all who are at the same position.  Those who began together,
+ * or have waited for the same page, go on together.
+ */
+static void
+reader_take_page(Read *read)
+{
+	Subscriber *sub = TAILQ_FIRST(&reader.pages);
+	Subscriber *next;
+
+	read->page = true;
+	read->stream = sub->stream;
+	read->after = sub->read;
+	for (; sub != NULL; sub = next)
+	{
+		next = TAILQ_NEXT(sub, queue_link);
+		if (sub->stream != read->stream || sub->read != read->after)
+			continue;
+		subscriber_dequeue(sub);
+		subscriber_enqueue(&read->subs, sub);
+		sub->page_state = PAGE_READING;
+	}
+	metric_add(METRIC_READS_CATCH_UP, 1);
+}
+
+/* Read the tail of the stream that has waited for longest. */
+static void
+reader_take_tail(Read *read)
 {
 	Stream *stream = TAILQ_FIRST(&reader.tails);
-	Subscriber *sub = TAILQ_FIRST(&reader.pages);
 
+	TAILQ_REMOVE(&reader.tails, stream, read_link);
+	stream->read_queued = false;
+	stream->reading = true;
+	/* What rings from now on may be too late for this read. */
+	stream->stale = false;
+	read->stream = stream;
+	read->after = stream->tail;
+	read->polled = stream->polled;
+	stream->polled = false;
+	metric_add(METRIC_READS_TAIL, 1);
+}
+
+/* Take the next position from one of the queues. */
+static bool
+reader_next_read(Read *read, bool page)
+{
 	*read = (Read){0};
-	if (reader.page_count == READ_PAGES)
-		sub = NULL;
-	if (sub != NULL && (stream == NULL || reader.read_count % 2 == 1))
-	{
-		reader.page_count++;
-		TAILQ_REMOVE(&reader.pages, sub, queue_link);
-		sub->page_state = PAGE_READING;
-		read->sub = sub;
-		read->stream = sub->stream;
-		metric_add(METRIC_READS_CATCH_UP, 1);
-	}
-	else if (stream != NULL)
-	{
-		TAILQ_REMOVE(&reader.tails, stream, read_link);
-		stream->read_queued = false;
-		stream->reading = true;
-		/* What rings from now on may be too late for this read. */
-		stream->stale = false;
-		read->stream = stream;
-		read->polled = stream->polled;
-		stream->polled = false;
-		metric_add(METRIC_READS_TAIL, 1);
-	}
+	TAILQ_INIT(&read->subs);
+	if (page && !TAILQ_EMPTY(&reader.pages))
+		reader_take_page(read);
+	else if (!page && !TAILQ_EMPTY(&reader.tails))
+		reader_take_tail(read);
 	else
 		return false;
-	read->wanted = read->sub != NULL ? reader.page_bytes : reader.tail_bytes;
+	read->wanted = read->page ? reader.page_bytes : reader.tail_bytes;
 	read->most = (int64_t) (read->wanted / (read->stream->mean + 1));
 	read->most = read->most < READ_ROWS_LEAST ? READ_ROWS_LEAST : read->most;
 	read->most = read->most > READ_ROWS_MOST ? READ_ROWS_MOST : read->most;
 	return true;
 }
 
-/* Read after the positions in the queues. */
-bool
-reader_send(void)
+/* Read after the positions in one of the queues, at most so many. */
+static bool
+reader_send(bool pages, int most_reads)
 {
 	Buf ids;
 	Buf after;
 	Buf most;
 	const char *params[3];
 
-	if (TAILQ_EMPTY(&reader.tails) && TAILQ_EMPTY(&reader.pages))
+	if (pages ? TAILQ_EMPTY(&reader.pages) : TAILQ_EMPTY(&reader.tails))
 		return false;
 	buf_init(&ids);
 	buf_init(&after);
 	buf_init(&most);
-	while (reader.read_count < READ_BATCH && reader_next_read(&reader.reads[reader.read_count]))
+	while (reader.read_count < most_reads &&
+		   reader_next_read(&reader.reads[reader.read_count], pages))
 	{
 		Read *read = &reader.reads[reader.read_count];
 		const char *comma = reader.read_count++ > 0 ? "," : "{";
 
 		buf_format(&ids, "%s%" PRId64, comma, read->stream->id);
-		buf_format(&after, "%s%" PRId64, comma,
-				   read->sub != NULL ? read->sub->read : read->stream->tail);
+		buf_format(&after, "%s%" PRId64, comma, read->after);
 		buf_format(&most, "%s%" PRId64, comma, read->most);
 	}
 	buf_text(&ids, "}");
@@ -282,14 +353,26 @@ reader_send(void)
 	return true;
 }
 
-/* Forget a subscriber that is about to be freed. */
+/* Read the tails that are wanted. */
+bool
+reader_send_tails(void)
+{
+	return reader_send(false, READ_BATCH);
+}
+
+/* Read the pages that are wanted, a few of them. */
+bool
+reader_send_pages(void)
+{
+	return reader_send(true, READ_PAGES);
+}
+
+/* Forget the pages under way that nobody needs any more, now that a subscriber has left. */
 void
 reader_forget(Subscriber *sub)
 {
-	if (sub->page_state == PAGE_QUEUED)
-		TAILQ_REMOVE(&reader.pages, sub, queue_link);
-	for (int i = 0; i < reader.read_count; i++)
-		if (reader.reads[i].sub == sub)
+	for (int i = 0; i < reader.read_count && sub->page_state == PAGE_READING; i++)
+		if (reader.reads[i].page && TAILQ_EMPTY(&reader.reads[i].subs))
 			reader.reads[i].stream = NULL;
 }
 

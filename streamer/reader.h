@@ -18,6 +18,7 @@ extern void reader_forget(Subscriber *sub);
 extern void reader_forget_stream(Stream *stream);
 
 /* Send the query if there is need for it; only while the connection is idle. */
-extern bool reader_send(void);
+extern bool reader_send_tails(void);
+extern bool reader_send_pages(void);
 
 #endif

@@ -134,6 +134,23 @@ live_drop(Subscriber *sub)
 	sub->live = NULL;
 }
 
+/* Let it wait in a queue; it is in one at most. */
+void
+subscriber_enqueue(struct SubscriberList *queue, Subscriber *sub)
+{
+	TAILQ_INSERT_TAIL(queue, sub, queue_link);
+	sub->waiting = queue;
+}
+
+/* Take it out of the queue that it waits in, if any. */
+void
+subscriber_dequeue(Subscriber *sub)
+{
+	if (sub->waiting != NULL)
+		TAILQ_REMOVE(sub->waiting, sub, queue_link);
+	sub->waiting = NULL;
+}
+
 /* When a crowd has gone by half, its memory is given back. */
 static void
 subscriber_count_down(void)
@@ -152,6 +169,7 @@ subscriber_free(Subscriber *sub)
 	Stream *stream = sub->stream;
 
 	subscriber_set_state(sub, SUBSCRIBER_GONE);
+	subscriber_dequeue(sub);
 	subs.hooks->forget(sub);
 	page_drop(sub);
 	live_drop(sub);

@@ -92,8 +92,8 @@ typedef struct Subscriber
 	TAILQ_ENTRY(Subscriber) stream_link;
 	TAILQ_ENTRY(Subscriber) pulse_link;  /* by sent_time, once the response has begun */
 	TAILQ_ENTRY(Subscriber) holder_link; /* by age of the page, while it has one */
-	TAILQ_ENTRY(Subscriber) queue_link;  /* the reader's: for a page, or for the type names */
-	struct SubscriberList *waiting;      /* the queue of lookup.c that it is in */
+	TAILQ_ENTRY(Subscriber) queue_link;  /* in the queue that it waits in, for the database */
+	struct SubscriberList *waiting;      /* that queue, or NULL */
 	bool pulsing;
 } Subscriber;
 
@@ -121,6 +121,8 @@ extern void subscriber_place(Subscriber *sub, int64_t last);
 extern void subscriber_end(Subscriber *sub, Frame *last);
 extern void subscriber_wake(Subscriber *sub);
 extern void subscriber_hang_up(Subscriber *sub);
+extern void subscriber_enqueue(struct SubscriberList *queue, Subscriber *sub);
+extern void subscriber_dequeue(Subscriber *sub);
 extern void subscriber_send_live(Subscriber *sub, Frame *frame);
 extern ssize_t subscriber_fill(Subscriber *sub, char *out, size_t size);
 

@@ -132,6 +132,24 @@ test('a crowd that comes back at once, each client where it was, does not read t
   assert.equal(moved(ended, await metrics(stack.streamer)).pev_database_queries_total, undefined);
 });
 
+test('who catches up together reads the table together', async () => {
+  const CLIENTS = 20, EVENTS = 3000;
+  const id = newExecution();
+  await stack.db.query(`SELECT pev_emit_batch($1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data', jsonb_build_object(
+    'currentStep', i, 'totalSteps', 9, 'percentage', 1, 'message', repeat('m', 500)))) FROM generate_series(1, $2::int) i))`, [id, EVENTS]);
+  const live = await SseClient.open(url(id, '?after=now')); // the window is at the end
+  await live.until(() => live.retries.length > 0, 'the stream');
+  const before = await metrics(stack.streamer);
+  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => SseClient.open(url(id))));
+  await Promise.all(clients.map((client) => client.received(EVENTS)));
+  const change = moved(before, await metrics(stack.streamer));
+  const rows = await stack.db.expected(id);
+  for (const client of clients) assert.deepEqual(client.events, rows);
+  assert.ok(change['pev_events_read_total{read="catch_up"}'] < 0.9 * CLIENTS * EVENTS,
+    `${change['pev_events_read_total{read="catch_up"}']} events read for ${CLIENTS} clients with ${EVENTS} each`);
+  [live, ...clients].forEach((client) => client.close());
+});
+
 test('no stream key is a label', async () => {
   const client = await SseClient.open(url('user:somebody'));
   const { body } = await request(`${stack.streamer.url}/metrics`);
