@@ -56,6 +56,7 @@ test('HEAD, OPTIONS and other methods', async () => {
 test('events, deliveries, bytes and ages are counted, and gauges return', async () => {
   const id = newExecution();
   for (let i = 1; i <= 3; i++) await stack.db.emit(id, ...progress(i));
+  await stack.db.query('SELECT pg_sleep(0.3)'); // events younger than their way to the streamer count as live
   const before = await metrics(stack.streamer);
   const clients = await Promise.all([1, 2].map(() => SseClient.open(url(id))));
   await Promise.all(clients.map((client) => client.received(3)));
