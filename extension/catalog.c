@@ -22,6 +22,8 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_enum.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/trigger.h"
@@ -37,6 +39,7 @@
 
 #include "catalog.h"
 #include "compat.h"
+#include "heads.h"
 #include "jsonb_walk.h"
 #include "own_table.h"
 
@@ -57,8 +60,18 @@ enum
 
 #define KIND_BUILTIN 4 /* the column of pev_stream_kind */
 
+/* Finds a type that has been read by its name. */
+typedef struct TypeByName
+{
+	char name[NAMEDATALEN]; /* the hash key */
+	const EventType *type;
+} TypeByName;
+
 static PevCatalog current;       /* .schema is InvalidOid when not looked up */
 static HTAB *event_types = NULL; /* by label, of EventType */
+static HTAB *types_by_name;      /* of TypeByName; made and dropped with event_types */
+static Oid functions[8];         /* of the extension, found in current.schema */
+static int next_function = 0;    /* which of them to replace */
 static bool stale = true;        /* an invalidation has come */
 static uint64 generation = 0;    /* counts the times the caches were dropped */
 
@@ -105,8 +118,10 @@ forget(void)
 		while ((type = hash_seq_search(&scan)) != NULL)
 			MemoryContextDelete(type->context);
 		hash_destroy(event_types);
+		hash_destroy(types_by_name);
 		event_types = NULL;
 	}
+	memset(functions, 0, sizeof(functions));
 	memset(&current, 0, sizeof(current));
 }
 
@@ -123,6 +138,34 @@ look_up_table(const PevCatalog *catalog, const OwnTable *table, int nkeys, const
 	return relid;
 }
 
+/* A trigger function of the extension; InvalidOid if its owner has replaced it. */
+static Oid
+look_up_function(Oid schema, const char *name)
+{
+	oidvector *no_arguments = buildoidvector(NULL, 0);
+	HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name),
+									  PointerGetDatum(no_arguments), ObjectIdGetDatum(schema));
+	Oid found = InvalidOid;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
+		found = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+	ReleaseSysCache(tuple);
+	return found;
+}
+
+/* The sequence that numbers the rows of the events table. */
+static Oid
+look_up_sequence(Oid events)
+{
+	Relation relation = table_open(events, AccessShareLock);
+	Oid sequence = compat_identity_sequence(relation, EVENTS_ID);
+
+	table_close(relation, AccessShareLock);
+	return sequence;
+}
+
 /* Look everything up. */
 static void
 look_up(Oid schema)
@@ -132,7 +175,8 @@ look_up(Oid schema)
 	static const AttrNumber second[] = {2};
 	static char schema_name[NAMEDATALEN * 2 + 3];
 	PevCatalog found = {.schema = schema};
-	HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(EventType)};
+	HASHCTL by_label = {.keysize = sizeof(Oid), .entrysize = sizeof(EventType)};
+	HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(TypeByName)};
 
 	found.enum_type = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid,
 									  CStringGetDatum(EVENT_TYPE_ENUM), ObjectIdGetDatum(schema));
@@ -141,13 +185,17 @@ look_up(Oid schema)
 						errmsg("type \"%s\" of extension pev does not exist", EVENT_TYPE_ENUM),
 						errhint("Drop the extension and create it again.")));
 	found.events = look_up_table(&found, &own_events, 2, stream_and_seq, &found.events_index);
+	found.events_sequence = look_up_sequence(found.events);
+	found.before_insert = look_up_function(schema, "pev_before_insert");
+	found.after_insert = look_up_function(schema, "pev_after_insert");
 	found.event_types = look_up_table(&found, &own_event_types, 1, first, &found.event_types_index);
 	found.streams = look_up_table(&found, &own_streams, 1, first, &found.streams_id_index);
 	(void) look_up_table(&found, &own_streams, 1, second, &found.streams_key_index);
 	found.kinds = look_up_table(&found, &own_kinds, 1, first, &found.kinds_index);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)), sizeof(schema_name));
 	found.schema_name = schema_name;
-	event_types = hash_create("pev event types", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	event_types = hash_create("pev event types", 64, &by_label, HASH_ELEM | HASH_BLOBS);
+	types_by_name = hash_create("pev event type names", 64, &by_name, HASH_ELEM | HASH_STRINGS);
 	current = found;
 }
 
@@ -164,18 +212,27 @@ pev_catalog(Oid schema)
 		forget();
 		/* cleared first: an invalidation that comes while we look must not be lost */
 		stale = false;
+		heads_distrust();
 		look_up(schema);
 	}
 	return &current;
 }
 
-/* The same, given one of the extension's functions. */
+/*
+ * The same, given one of the extension's functions.  A function changes its
+ * schema with the tables, so those that were found in it once are remembered.
+ */
 const PevCatalog *
 pev_catalog_of_function(Oid function)
 {
-	if (!stale && OidIsValid(current.schema) && get_func_namespace(function) == current.schema)
-		return &current;
-	return pev_catalog(get_func_namespace(function));
+	const PevCatalog *catalog;
+
+	for (int i = 0; !stale && i < (int) lengthof(functions); i++)
+		if (functions[i] == function)
+			return &current;
+	catalog = pev_catalog(get_func_namespace(function));
+	functions[next_function++ % lengthof(functions)] = function;
+	return catalog;
 }
 
 /* The name of a label of the enum, or NULL. */
@@ -278,14 +335,23 @@ event_type_by_label(const PevCatalog *catalog, Oid label)
 const EventType *
 event_type_by_name(const PevCatalog *catalog, const char *name)
 {
-	Oid label = InvalidOid;
+	TypeByName *entry;
+	const EventType *type;
+	Oid label;
 
-	if (strlen(name) < NAMEDATALEN)
-		label = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid,
-								ObjectIdGetDatum(catalog->enum_type), CStringGetDatum(name));
+	if (strlen(name) >= NAMEDATALEN)
+		refuse_type(name);
+	entry = hash_search(types_by_name, name, HASH_FIND, NULL);
+	if (entry != NULL)
+		return entry->type;
+	label = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(catalog->enum_type),
+							CStringGetDatum(name));
 	if (!OidIsValid(label))
 		refuse_type(name);
-	return event_type_by_label(catalog, label);
+	type = event_type_by_label(catalog, label);
+	entry = hash_search(types_by_name, name, HASH_ENTER, NULL);
+	entry->type = type;
+	return type;
 }
 
 /* Does an event of this type, with this data, close its stream? */

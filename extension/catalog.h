@@ -32,7 +32,10 @@ typedef struct PevCatalog
 	const char *schema_name; /* quoted as an identifier */
 	Oid events;              /* assistant_architect_events */
 	Oid events_index;        /* its unique index on (execution_id, seq) */
-	Oid event_types;         /* pev_event_type */
+	Oid events_sequence;     /* of its column id; InvalidOid if it is no identity any more */
+	Oid before_insert;       /* its triggers' functions; InvalidOid if they are not in C any more */
+	Oid after_insert;
+	Oid event_types; /* pev_event_type */
 	Oid event_types_index;
 	Oid streams; /* pev_stream */
 	Oid streams_id_index;

@@ -13,12 +13,15 @@
 #endif
 
 #include "access/genam.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_database.h"
 #include "commands/async.h"
+#include "executor/executor.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/rel.h"
 #include "utils/tuplestore.h"
 
 #if PG_VERSION_NUM >= 160000
@@ -37,6 +40,17 @@ compat_table_ownercheck(Oid relid, Oid roleid)
 #endif
 }
 
+/* The number of the file that a relation is in. */
+static inline Oid
+compat_relation_file(Relation relation)
+{
+#if PG_VERSION_NUM >= 160000
+	return relation->rd_locator.relNumber;
+#else
+	return relation->rd_node.relNode;
+#endif
+}
+
 /* index_beginscan() takes an instrumentation argument from 18 on. */
 static inline IndexScanDesc
 compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nkeys)
@@ -45,6 +59,28 @@ compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nke
 	return index_beginscan(heap, index, snapshot, NULL, nkeys, 0);
 #else
 	return index_beginscan(heap, index, snapshot, nkeys, 0);
+#endif
+}
+
+/* ExecInsertIndexTuples() takes another argument from 16 on. */
+static inline void
+compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+#else
+	(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* The sequence of an identity column; InvalidOid if it has none. */
+static inline Oid
+compat_identity_sequence(Relation relation, AttrNumber column)
+{
+#if PG_VERSION_NUM >= 170000
+	return getIdentitySequence(relation, column, true);
+#else
+	return getIdentitySequence(RelationGetRelid(relation), column, true);
 #endif
 }
 

@@ -2,9 +2,9 @@
  * emit.c
  *		pev_emit() and its kin: thin ways to INSERT an event.
  *
- * The INSERT is run through SPI with a plan that the session keeps, so that
- * the caller's privileges and row-level security hold as for any INSERT.  The
- * triggers of event.c do the rest.
+ * Most events take the short way of insert.c.  The others are INSERTed through
+ * SPI with a plan that the session keeps, so that whatever the table's owner
+ * has added holds as for any INSERT; the triggers of event.c do the rest.
  */
 #include "postgres.h"
 
@@ -21,6 +21,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "event.h"
+#include "insert.h"
 #include "jsonb_walk.h"
 #include "stream.h"
 
@@ -94,9 +95,9 @@ prepare_insert(const PevCatalog *catalog)
 	insert_table = catalog->events;
 }
 
-/* Insert one event; its number, or 0 if it is not stored.  SPI is connected. */
+/* INSERT one event; its number, or 0 if it is not stored.  SPI is connected. */
 static int64
-insert_event(Oid function, Datum stream, bool stream_isnull, const char *type_name, Datum data)
+execute_insert(Oid function, Oid label, Datum stream, bool stream_isnull, Datum data)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	EmitFrame frame = {.outer = event_emit_frame};
@@ -107,8 +108,8 @@ insert_event(Oid function, Datum stream, bool stream_isnull, const char *type_na
 	prepare_insert(catalog);
 	values[0] = stream;
 	frame.stream = DatumGetInt64(stream);
-	frame.type = event_type_by_name(catalog, type_name)->label;
-	values[1] = ObjectIdGetDatum(frame.type);
+	frame.type = label;
+	values[1] = ObjectIdGetDatum(label);
 	values[2] = data;
 	PG_TRY();
 	{
@@ -125,30 +126,55 @@ insert_event(Oid function, Datum stream, bool stream_isnull, const char *type_na
 	return SPI_processed == 1 ? frame.seq : 0;
 }
 
+/*
+ * Emit one event, the short way if `insert` is open and the event is stored; its
+ * number, or 0 if it is not.
+ */
+static int64
+emit_one(EventInsert *insert, Oid function, Oid label, Datum stream, bool stream_isnull, Datum data)
+{
+	const PevCatalog *catalog = pev_catalog_of_function(function);
+	int64 seq;
+
+	if (insert != NULL && event_type_by_label(catalog, label)->durable)
+		return insert_one(insert, function, label, DatumGetInt64(stream), DatumGetJsonbP(data));
+	SPI_connect();
+	seq = execute_insert(function, label, stream, stream_isnull, data);
+	SPI_finish();
+	return seq;
+}
+
 /* The work of pev_emit(); 0 stands for an event that is not stored. */
 static int64
 emit(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 {
 	Oid function = fcinfo->flinfo->fn_oid;
 	const PevCatalog *catalog;
+	const EventType *type;
+	EventInsert insert;
 	Datum stream = (Datum) 0;
+	Oid label;
 	bool global;
-	char *type_name;
+	bool durable;
+	bool is_short;
 	int64 seq;
 
 	require_argument(fcinfo, 1, "type");
-	type_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	catalog = pev_catalog_of_function(function);
-	global = event_type_by_name(catalog, type_name)->global;
+	type = event_type_by_name(catalog, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	label = type->label;
+	global = type->global;
+	durable = type->durable;
 	if (!global)
 		require_argument(fcinfo, 0, "stream");
 	require_argument(fcinfo, 2, "data");
 	/* a global event belongs to no stream, so none is made for it */
 	if (!global)
 		stream = Int64GetDatum(stream_argument(catalog, PG_GETARG_DATUM(0)));
-	SPI_connect();
-	seq = insert_event(function, stream, global, type_name, PG_GETARG_DATUM(2));
-	SPI_finish();
+	is_short = durable && insert_begin(&insert, function);
+	seq = emit_one(is_short ? &insert : NULL, function, label, stream, global, PG_GETARG_DATUM(2));
+	if (is_short)
+		insert_end(&insert);
 	return seq;
 }
 
@@ -248,7 +274,7 @@ read_batch_item(const JsonbValue *item, char **type_name, Jsonb **data)
 
 /* Emit the elements of a batch one after the other; the last number. */
 static int64
-emit_items(Oid function, int64 stream, const JsonbContainer *items)
+emit_items(EventInsert *insert, Oid function, int64 stream, const JsonbContainer *items)
 {
 	MemoryContext item_context =
 		AllocSetContextCreate(CurrentMemoryContext, "pev batch item", ALLOCSET_DEFAULT_SIZES);
@@ -265,13 +291,15 @@ emit_items(Oid function, int64 stream, const JsonbContainer *items)
 		JsonbValue item;
 		char *type_name;
 		Jsonb *data;
+		Oid label;
 		int64 seq;
 
 		CHECK_FOR_INTERRUPTS();
 		number++;
 		jsonb_walk_next(&walk, &item);
 		read_batch_item(&item, &type_name, &data);
-		seq = insert_event(function, Int64GetDatum(stream), false, type_name, JsonbPGetDatum(data));
+		label = event_type_by_name(pev_catalog_of_function(function), type_name)->label;
+		seq = emit_one(insert, function, label, Int64GetDatum(stream), false, JsonbPGetDatum(data));
 		if (seq != 0)
 			last = seq;
 		MemoryContextSwitchTo(oldcontext);
@@ -291,9 +319,11 @@ static Datum
 emit_batch(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 {
 	Oid function = fcinfo->flinfo->fn_oid;
+	EventInsert insert;
 	Jsonb *events;
 	int64 stream;
 	int64 last;
+	bool is_short;
 
 	require_argument(fcinfo, 0, "stream");
 	require_argument(fcinfo, 1, "events");
@@ -303,9 +333,10 @@ emit_batch(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 	if (JB_ROOT_COUNT(events) == 0)
 		PG_RETURN_NULL();
 	stream = stream_argument(pev_catalog_of_function(function), PG_GETARG_DATUM(0));
-	SPI_connect();
-	last = emit_items(function, stream, &events->root);
-	SPI_finish();
+	is_short = insert_begin(&insert, function);
+	last = emit_items(is_short ? &insert : NULL, function, stream, &events->root);
+	if (is_short)
+		insert_end(&insert);
 	if (last == 0)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(last);

@@ -2,8 +2,8 @@
  * event.c
  *		The way of an event into its table.
  *
- * The work is in the row triggers, so that pev_emit(), a plain INSERT and COPY
- * are the same.  BEFORE INSERT stamps what the caller left out, validates,
+ * The work is in the row triggers, so that a plain INSERT, COPY and pev_emit(),
+ * which may do without the triggers (insert.c), are the same.  BEFORE INSERT stamps what the caller left out, validates,
  * takes the stream's turn and numbers the event; AFTER INSERT confirms the
  * number and marks the stream for the doorbell.  The BEFORE trigger fires where
  * events originate; the AFTER trigger is ENABLE ALWAYS, so that a logical
@@ -123,7 +123,7 @@ check_import(TriggerData *trigdata)
 						errdetail("seq is " INT64_FORMAT " and must be from 1 to " INT64_FORMAT
 								  "; created_at must be before 294276-12-31.",
 								  seq, (int64) IMPORT_SEQ_MAX)));
-	turn_forget(required_stream(trigdata));
+	turn_import(required_stream(trigdata));
 }
 
 /* Raise what a report holds against an event. */
@@ -180,16 +180,24 @@ event_check(const EventType *type, const Jsonb *data, SchemaReport *report)
 		schema_validate(type->schema, &value, report);
 }
 
+/* Does a stamped event conform to its type's schema?  Faster than asking for its faults. */
+bool
+event_conforms(const EventType *type, const Jsonb *data)
+{
+	JsonbValue value;
+
+	jsonb_root_value(data, &value);
+	return jsonb_value_is_object(&value) && schema_is_valid(type->schema, &value);
+}
+
 /* Refuse a stamped event that its type does not allow. */
 static void
 validate(const EventType *type, const Jsonb *data)
 {
 	SchemaReport report = {.limit = FAULTS_MAX};
-	JsonbValue value;
 
 	check_size(type, data);
-	jsonb_root_value(data, &value);
-	if (jsonb_value_is_object(&value) && schema_is_valid(type->schema, &value))
+	if (event_conforms(type, data))
 		return;
 	event_check(type, data, &report);
 	raise_faults(type, &report);
@@ -199,12 +207,12 @@ validate(const EventType *type, const Jsonb *data)
 static void
 check_open(const PevCatalog *catalog, const StreamTurn *turn)
 {
-	if (turn->closed_at != 0)
+	if (OidIsValid(turn->head.closed_by))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("stream %s is closed", stream_display(catalog, turn->stream)),
-				 errdetail("Its event " INT64_FORMAT " (\"%s\") ended it.", turn->closed_at,
-						   event_type_by_label(catalog, turn->closed_by)->name),
+				 errdetail("Its event " INT64_FORMAT " (\"%s\") ended it.", turn->head.seq,
+						   event_type_by_label(catalog, turn->head.closed_by)->name),
 				 errhint("Nothing follows the event that ends a stream; use another stream.")));
 }
 
@@ -236,16 +244,44 @@ report_seq(int64 stream, const EventType *type, int64 seq)
 		frame->seq = seq;
 }
 
-/* Number an event that is stored. */
-static HeapTuple
-store(TriggerData *trigdata, const PevCatalog *catalog, const EventType *type, int64 stream,
-	  Jsonb *data)
+/* An event as it will be: stamped, and allowed by its type and its stream's kind. */
+static Jsonb *
+admit(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *data)
 {
-	StreamTurn *turn = turn_take(catalog, trigdata->tg_relation, stream);
+	if (!type->global)
+		stream_check(catalog, stream, type->family);
+	data = event_stamp(type, stream, catalog, data);
+	validate(type, data);
+	return data;
+}
+
+/* Give an admitted event its number. */
+static void
+number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream, Jsonb *data,
+	   NumberedEvent *event)
+{
+	StreamTurn *turn = turn_take(catalog, events, stream);
 
 	check_open(catalog, turn);
-	report_seq(stream, type, turn_next(turn, type, event_type_closes(type, data)));
-	return fill_row(trigdata, stream, turn->assigned, data, turn->created_at);
+	event->seq = turn_next(turn, type, event_type_closes(type, data));
+	event->data = data;
+	event->created_at = turn->head.created_at;
+}
+
+/* All that precedes the row of an event that is stored.  Raises what pev_before_insert() does. */
+void
+event_number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream,
+			 Jsonb *data, NumberedEvent *event)
+{
+	number(catalog, events, type, stream, admit(catalog, type, stream, data), event);
+}
+
+/* The row is in the table: all that follows it. */
+void
+event_stored(const EventType *type, int64 stream, int64 seq)
+{
+	turn_confirm(stream, seq);
+	wake_stream(stream, seq, type->urgent);
 }
 
 /* Ring for an event that is not stored. */
@@ -302,6 +338,7 @@ pev_before_insert(PG_FUNCTION_ARGS)
 	const PevCatalog *catalog;
 	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_INSERT | BEFORE_ROW, &catalog);
 	const EventType *type;
+	NumberedEvent event;
 	Jsonb *data;
 	int64 stream = 0;
 
@@ -313,16 +350,14 @@ pev_before_insert(PG_FUNCTION_ARGS)
 	type = event_type_by_label(catalog,
 							   DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE)));
 	if (!type->global)
-	{
 		stream = required_stream(trigdata);
-		stream_check(catalog, stream, type->family);
-	}
-	data = event_stamp(type, stream, catalog,
-					   DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
-	validate(type, data);
-	if (type->durable)
-		return PointerGetDatum(store(trigdata, catalog, type, stream, data));
-	return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
+	data =
+		admit(catalog, type, stream, DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
+	if (!type->durable)
+		return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
+	number(catalog, trigdata->tg_relation, type, stream, data, &event);
+	report_seq(stream, type, event.seq);
+	return PointerGetDatum(fill_row(trigdata, stream, event.seq, event.data, event.created_at));
 }
 
 /* AFTER INSERT on assistant_architect_events, on every node. */
@@ -340,10 +375,7 @@ pev_after_insert(PG_FUNCTION_ARGS)
 	if (seq < 0)
 		remove_unstored(trigdata, type);
 	else
-	{
-		turn_confirm(stream, seq);
-		wake_stream(stream, seq, type->urgent);
-	}
+		event_stored(type, stream, seq);
 	return PointerGetDatum(NULL);
 }
 

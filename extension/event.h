@@ -5,6 +5,8 @@
 #ifndef PEV_EVENT_H
 #define PEV_EVENT_H
 
+#include "datatype/timestamp.h"
+
 #include "catalog.h"
 
 /*
@@ -19,10 +21,22 @@ typedef struct EmitFrame
 	int64 seq; /* 0: no row yet */
 } EmitFrame;
 
+/* An event that has passed, and what it has been given. */
+typedef struct NumberedEvent
+{
+	int64 seq;
+	Jsonb *data;
+	TimestampTz created_at;
+} NumberedEvent;
+
 extern EmitFrame *event_emit_frame;
 
 extern Jsonb *event_stamp(const EventType *type, int64 stream, const PevCatalog *catalog,
 						  Jsonb *data);
+extern void event_number(const PevCatalog *catalog, Relation events, const EventType *type,
+						 int64 stream, Jsonb *data, NumberedEvent *event);
+extern void event_stored(const EventType *type, int64 stream, int64 seq);
+extern bool event_conforms(const EventType *type, const Jsonb *data);
 extern void event_check(const EventType *type, const Jsonb *data, SchemaReport *report);
 
 #endif /* PEV_EVENT_H */

@@ -38,6 +38,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "heads.h"
 #include "notifier.h"
 
 #define BATCH_MAX        2048  /* doorbells in one transaction */
@@ -379,7 +380,10 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest,
 								completion);
 	if (prepared)
+	{
+		heads_invalidate();
 		ring_for_prepared();
+	}
 }
 
 /* Called once, when the library is loaded. */

@@ -11,6 +11,7 @@
 
 #include "wake.h"
 
+#define NOTIFIER_TRANCHE     "pev_notifier" /* of the lock */
 #define NOTIFIER_RING_SIZE   8192           /* doorbells that can wait; a power of two */
 #define NOTIFIER_LIVE_SIZE   (256 * 1024)   /* bytes of unstored events that can wait; likewise */
 #define NOTIFIER_HOLD_US     5000000        /* how long a database is kept free of its notifier */
@@ -81,6 +82,8 @@ extern int notifier_take(NotifierSlot *slot, Doorbell *doorbells, int max, bool 
 extern int notifier_take_live(NotifierSlot *slot, char *bytes, int max);
 extern void notifier_count(NotifierSlot *slot, int notifications, TimestampTz oldest);
 extern bool notifier_sleep(NotifierSlot *slot);
+extern Size notifier_shmem_size(void);
+extern void notifier_shmem_start(void);
 extern void notifier_shmem_init(void);
 
 /* notifier.c */

@@ -17,7 +17,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
@@ -26,7 +25,6 @@
 #include "compat.h"
 #include "notifier.h"
 
-#define TRANCHE           "pev_notifier"
 #define START_PATIENCE_MS 10000 /* a start that takes longer has failed */
 #define SLOT_PATIENCE_MS  60000 /* doorbells older than this are given up */
 
@@ -44,49 +42,26 @@ static int max_notifiers = 8;
 PG_FUNCTION_INFO_V1(pev_notifier_status);
 
 /* Bytes of shared memory. */
-static Size
-shared_size(void)
+Size
+notifier_shmem_size(void)
 {
 	return add_size(offsetof(NotifierShared, slots), mul_size(max_notifiers, sizeof(NotifierSlot)));
 }
 
-/* Ask for shared memory: in a hook from 15 on, while the library is loaded before. */
-#if PG_VERSION_NUM >= 150000
-static shmem_request_hook_type previous_request_hook = NULL;
-#endif
-
-static void
-request_shmem(void)
-{
-#if PG_VERSION_NUM >= 150000
-	if (previous_request_hook)
-		previous_request_hook();
-#endif
-	RequestAddinShmemSpace(shared_size());
-	RequestNamedLWLockTranche(TRANCHE, 1);
-}
-
-static shmem_startup_hook_type previous_startup_hook = NULL;
-
-/* Find or make the shared state. */
-static void
-start_shmem(void)
+/* Find or make the shared state; the caller holds AddinShmemInitLock. */
+void
+notifier_shmem_start(void)
 {
 	bool found;
 
-	if (previous_startup_hook)
-		previous_startup_hook();
-	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
-	shared = ShmemInitStruct("pev notifiers", shared_size(), &found);
-	if (!found)
-	{
-		memset(shared, 0, shared_size());
-		shared->lock = &GetNamedLWLockTranche(TRANCHE)->lock;
-		shared->count = max_notifiers;
-		for (int i = 0; i < shared->count; i++)
-			SpinLockInit(&shared->slots[i].mutex);
-	}
-	LWLockRelease(AddinShmemInitLock);
+	shared = ShmemInitStruct("pev notifiers", notifier_shmem_size(), &found);
+	if (found)
+		return;
+	memset(shared, 0, notifier_shmem_size());
+	shared->lock = &GetNamedLWLockTranche(NOTIFIER_TRANCHE)->lock;
+	shared->count = max_notifiers;
+	for (int i = 0; i < shared->count; i++)
+		SpinLockInit(&shared->slots[i].mutex);
 }
 
 /* Called once, while shared_preload_libraries is processed. */
@@ -98,14 +73,6 @@ notifier_shmem_init(void)
 							"Each takes a background worker while it is in use and about 400 kB "
 							"of shared memory.  Other databases ring with a plain NOTIFY.",
 							&max_notifiers, 8, 1, 1024, PGC_POSTMASTER, 0, NULL, NULL, NULL);
-#if PG_VERSION_NUM >= 150000
-	previous_request_hook = shmem_request_hook;
-	shmem_request_hook = request_shmem;
-#else
-	request_shmem();
-#endif
-	previous_startup_hook = shmem_startup_hook;
-	shmem_startup_hook = start_shmem;
 }
 
 /* The slot of this number; NULL for a negative one. */

@@ -5,10 +5,13 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "miscadmin.h"
 
 #include "catalog.h"
 #include "compat.h"
+#include "heads.h"
 #include "notifier.h"
+#include "shmem.h"
 #include "stamp.h"
 #include "turn.h"
 #include "wake.h"
@@ -27,6 +30,11 @@ _PG_init(void)
 							   "without one.",
 							   &pev_message_id, "", PGC_USERSET, 0, NULL, NULL, NULL);
 	notifier_init();
+	if (process_shared_preload_libraries_in_progress)
+	{
+		heads_init();
+		shmem_init();
+	}
 	MarkGUCPrefixReserved("pev");
 	catalog_init();
 	turn_init();

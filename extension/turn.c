@@ -15,8 +15,8 @@
  * what is committed by now, and what this transaction wrote itself.  Locks are
  * released after the commit is visible to it, so nothing is missed.
  *
- * After that the transaction remembers the last number and looks up nothing.
- * What it remembers follows subtransactions: on a rollback to a savepoint the
+ * After that the transaction remembers the last number and looks up nothing,
+ * and as it commits it leaves the last event to the next one (heads.c).  What it remembers follows subtransactions: on a rollback to a savepoint the
  * turns taken since are gone, with their locks, and those touched since must
  * ask the table again.
  *
@@ -47,8 +47,10 @@
 #define TURNS_KEPT        64
 #define LOCK_CLASS_KEY    0x7066 /* and of the making of a key */
 
-static HTAB *turns = NULL;                              /* this transaction's, by stream */
+/* This transaction's. */
+static HTAB *turns = NULL;                              /* by stream */
 static dlist_head touched = DLIST_STATIC_INIT(touched); /* of StreamTurn, innermost first */
+static bool imported = false;                           /* rows came that got no number here */
 
 /* Take one of pev's own locks until the end of the transaction. */
 static void
@@ -112,32 +114,37 @@ event_column(TupleTableSlot *slot, AttrNumber column)
 	return datum;
 }
 
-/* Ask the table where a stream stands. */
+/* Read a stream's last event from the table. */
 static void
-read_turn(const PevCatalog *catalog, Relation events, StreamTurn *turn)
+read_head(const PevCatalog *catalog, Relation events, int64 stream, StreamHead *head)
 {
-	TupleTableSlot *slot = fetch_last(catalog, events, turn->stream);
+	TupleTableSlot *slot = fetch_last(catalog, events, stream);
+	const EventType *type;
 
-	turn->assigned = 0;
-	turn->created_at = 0;
-	turn->closed_at = 0;
-	turn->closed_by = InvalidOid;
-	if (slot != NULL)
-	{
-		const EventType *type =
-			event_type_by_label(catalog, DatumGetObjectId(event_column(slot, EVENTS_EVENT_TYPE)));
+	*head = (StreamHead){0};
+	if (slot == NULL)
+		return;
+	type = event_type_by_label(catalog, DatumGetObjectId(event_column(slot, EVENTS_EVENT_TYPE)));
+	head->seq = DatumGetInt64(event_column(slot, EVENTS_SEQ));
+	head->created_at = DatumGetTimestampTz(event_column(slot, EVENTS_CREATED_AT));
+	if (type->terminal != NULL &&
+		event_type_closes(type, DatumGetJsonbP(event_column(slot, EVENTS_EVENT_DATA))))
+		head->closed_by = type->label;
+	ExecDropSingleTupleTableSlot(slot);
+}
 
-		turn->assigned = DatumGetInt64(event_column(slot, EVENTS_SEQ));
-		turn->created_at = DatumGetTimestampTz(event_column(slot, EVENTS_CREATED_AT));
-		if (type->terminal != NULL &&
-			event_type_closes(type, DatumGetJsonbP(event_column(slot, EVENTS_EVENT_DATA))))
-		{
-			turn->closed_at = turn->assigned;
-			turn->closed_by = type->label;
-		}
-		ExecDropSingleTupleTableSlot(slot);
-	}
-	turn->confirmed = turn->assigned;
+/*
+ * Learn where a stream stands.  `fresh`: this transaction has written nothing
+ * to it, so what others left is good enough.
+ */
+static void
+learn(const PevCatalog *catalog, Relation events, StreamTurn *turn, bool fresh)
+{
+	turn->learned = heads_now();
+	turn->file = compat_relation_file(events);
+	if (!fresh || !heads_get(events, turn->stream, &turn->head))
+		read_head(catalog, events, turn->stream, &turn->head);
+	turn->confirmed = turn->head.seq;
 	turn->generation = catalog_generation();
 	turn->known = true;
 }
@@ -162,7 +169,7 @@ must_read(const StreamTurn *turn)
 	if (!turn->known || turn->generation != catalog_generation())
 		return true;
 	/* an earlier command's row may have been suppressed, or be on its way still */
-	return turn->assigned != turn->confirmed && turn->command != GetCurrentCommandId(false);
+	return turn->head.seq != turn->confirmed && turn->command != GetCurrentCommandId(false);
 }
 
 /* The turn of a stream, if this transaction has it. */
@@ -199,6 +206,7 @@ StreamTurn *
 turn_take(const PevCatalog *catalog, Relation events, int64 stream)
 {
 	StreamTurn *turn = find_turn(stream);
+	bool fresh = turn == NULL && !imported;
 
 	if (turn == NULL)
 	{
@@ -207,7 +215,7 @@ turn_take(const PevCatalog *catalog, Relation events, int64 stream)
 	}
 	if (must_read(turn))
 	{
-		read_turn(catalog, events, turn);
+		learn(catalog, events, turn, fresh);
 		touch(turn);
 	}
 	return turn;
@@ -229,15 +237,16 @@ turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *
 	}
 	memset(turn, 0, sizeof(*turn));
 	turn->stream = stream;
-	read_turn(catalog, events, turn);
+	learn(catalog, events, turn, own == NULL && !imported);
 }
 
-/* Rows of this stream came with numbers of their own: ask the table next time. */
+/* Rows of this stream come with numbers of their own: ask the table next time. */
 void
-turn_forget(int64 stream)
+turn_import(int64 stream)
 {
 	StreamTurn *turn = find_turn(stream);
 
+	imported = true;
 	if (turn == NULL)
 		return;
 	turn->known = false;
@@ -249,28 +258,28 @@ int64
 turn_next(StreamTurn *turn, const EventType *type, bool closes)
 {
 	/* strictly later than its predecessor, so that it sorts as seq does if the clock steps back */
-	turn->created_at = Max(GetCurrentTimestamp(), turn->created_at + 1);
-	turn->assigned++;
+	turn->head.created_at = Max(GetCurrentTimestamp(), turn->head.created_at + 1);
+	turn->head.seq++;
 	/* counts as used, so that a command within this one gets another id */
 	turn->command = GetCurrentCommandId(true);
 	if (closes)
-	{
-		turn->closed_at = turn->assigned;
-		turn->closed_by = type->label;
-	}
+		turn->head.closed_by = type->label;
 	touch(turn);
-	return turn->assigned;
+	return turn->head.seq;
 }
 
 /*
  * The row with this number is in the table.  Raises 27000 if the row before it
- * is not, which another trigger on the table must have suppressed.
+ * is not, which another trigger on the table must have suppressed.  A row that
+ * nobody had the turn for was applied by a replication worker.
  */
 void
 turn_confirm(int64 stream, int64 seq)
 {
 	StreamTurn *turn = find_turn(stream);
 
+	if (turn == NULL)
+		imported = true;
 	if (turn == NULL || !turn->known || seq <= turn->confirmed)
 		return;
 	if (seq != turn->confirmed + 1)
@@ -289,6 +298,7 @@ turn_confirm(int64 stream, int64 seq)
 static void
 forget_turns(void)
 {
+	imported = false;
 	if (turns != NULL && hash_get_num_entries(turns) > TURNS_KEPT)
 	{
 		hash_destroy(turns);
@@ -305,17 +315,40 @@ forget_turns(void)
 	dlist_init(&touched);
 }
 
-/* Forget everything at the end of the transaction; the locks go with it. */
+/* Tell the next who win these turns what this transaction knows.  Nothing here may fail. */
+static void
+hand_over(bool prepared)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &touched)
+	{
+		const StreamTurn *turn = dlist_container(StreamTurn, node, iter.cur);
+
+		if (!prepared && turn->known && turn->generation == catalog_generation() &&
+			turn->head.seq == turn->confirmed)
+			heads_put(turn->file, turn->stream, turn->learned, &turn->head);
+		else
+			heads_remove(turn->file, turn->stream);
+	}
+	if (imported)
+		heads_invalidate();
+}
+
+/* At the end of the transaction hand over the turns and forget them; the locks go with it. */
 static void
 on_transaction_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
 		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			hand_over(event == XACT_EVENT_PREPARE);
+			forget_turns();
+			break;
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PARALLEL_ABORT:
-		case XACT_EVENT_PREPARE:
 			forget_turns();
 			break;
 		default:

@@ -10,19 +10,19 @@
 #include "utils/relcache.h"
 
 #include "catalog.h"
+#include "heads.h"
 
 /* A stream this transaction may write to.  Lives until the transaction ends. */
 typedef struct StreamTurn
 {
 	int64 stream;                /* the hash key */
-	int64 assigned;              /* the last number given out */
+	StreamHead head;             /* of the last number given out */
 	int64 confirmed;             /* the last number whose row is known to be stored */
-	TimestampTz created_at;      /* of the event numbered `assigned` */
-	int64 closed_at;             /* the number of the event that closed the stream, or 0 */
-	Oid closed_by;               /* its type */
-	bool known;                  /* the five above hold; else the table must be asked */
+	bool known;                  /* the two above hold; else the table must be asked */
 	uint64 generation;           /* the catalogue's, when the table was asked */
-	CommandId command;           /* that gave out `assigned` */
+	uint64 learned;              /* when that was, on the clock of heads.c */
+	Oid file;                    /* which the table was in */
+	CommandId command;           /* that gave out the last number */
 	SubTransactionId locked_in;  /* the subtransaction that holds the lock */
 	SubTransactionId touched_in; /* the innermost one that changed anything here */
 	dlist_node node;             /* in the list of turns, last touched first */
@@ -31,7 +31,7 @@ typedef struct StreamTurn
 extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream);
 extern int64 turn_next(StreamTurn *turn, const EventType *type, bool closes);
 extern void turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *turn);
-extern void turn_forget(int64 stream);
+extern void turn_import(int64 stream);
 extern void turn_confirm(int64 stream, int64 seq);
 extern bool turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq);
 extern void turn_lock_key(uint64 hash);
