@@ -543,6 +543,38 @@ run_if(const SchemaProgram *program, const SchemaInstr *instr, const JsonbValue 
 	return node == SCHEMA_NO_NODE || run_node(program, node, value, path, report);
 }
 
+/* Does an instruction hold that applies other nodes? */
+static bool
+run_applicator(const SchemaProgram *program, const SchemaInstr *instr, const JsonbValue *value,
+			   const SchemaPath *path, SchemaReport *report)
+{
+	check_stack_depth();
+	/* a small schema can ask for much: $refs multiply */
+	CHECK_FOR_INTERRUPTS();
+	switch (instr->op)
+	{
+		case SCHEMA_ITEMS:
+			return run_items(program, instr, value, path, report);
+		case SCHEMA_OBJECT:
+			return run_object(program, instr, value, path, report);
+		case SCHEMA_ALL_OF:
+			return run_all_of(program, instr, value, path, report);
+		case SCHEMA_ANY_OF:
+		case SCHEMA_ONE_OF:
+			return run_alternatives(program, instr, value, path, report);
+		case SCHEMA_NOT:
+			return !run_node(program, instr->a, value, path, NULL) ||
+				   fault(report, path, "not", "must not match the schema of \"not\"");
+		case SCHEMA_IF:
+			return run_if(program, instr, value, path, report);
+		case SCHEMA_REF:
+			return run_node(program, instr->a, value, path, report);
+		default:
+			elog(ERROR, "unknown schema instruction %d", (int) instr->op);
+	}
+	return false;
+}
+
 /* Does one instruction hold? */
 static bool
 run_instr(const SchemaProgram *program, const SchemaInstr *instr, const JsonbValue *value,
@@ -579,25 +611,9 @@ run_instr(const SchemaProgram *program, const SchemaInstr *instr, const JsonbVal
 		case SCHEMA_MIN_PROPERTIES:
 		case SCHEMA_MAX_PROPERTIES:
 			return run_size(instr, value, path, report);
-		case SCHEMA_ITEMS:
-			return run_items(program, instr, value, path, report);
-		case SCHEMA_OBJECT:
-			return run_object(program, instr, value, path, report);
-		case SCHEMA_ALL_OF:
-			return run_all_of(program, instr, value, path, report);
-		case SCHEMA_ANY_OF:
-		case SCHEMA_ONE_OF:
-			return run_alternatives(program, instr, value, path, report);
-		case SCHEMA_NOT:
-			return !run_node(program, instr->a, value, path, NULL) ||
-				   fault(report, path, "not", "must not match the schema of \"not\"");
-		case SCHEMA_IF:
-			return run_if(program, instr, value, path, report);
-		case SCHEMA_REF:
-			return run_node(program, instr->a, value, path, report);
+		default:
+			return run_applicator(program, instr, value, path, report);
 	}
-	elog(ERROR, "unknown schema instruction %d", (int) instr->op);
-	return false;
 }
 
 /* Does every instruction of a node hold?  Without a report the first fault ends the run. */
@@ -607,9 +623,6 @@ run_node(const SchemaProgram *program, int node, const JsonbValue *value, const 
 {
 	bool holds = true;
 
-	check_stack_depth();
-	/* a small schema can ask for much: $refs multiply */
-	CHECK_FOR_INTERRUPTS();
 	for (const SchemaInstr *instr = &program->instrs[program->nodes[node]]; instr->op != SCHEMA_END;
 		 instr++)
 		if (!run_instr(program, instr, value, path, report))

@@ -143,20 +143,41 @@ set_number(JsonbValue *value, int64 number)
 	value->val.numeric = int64_to_numeric(number);
 }
 
+/* Write a number with so many digits; what follows them. */
+static char *
+put_digits(char *out, int number, int digits)
+{
+	for (int i = digits; i-- > 0; number /= 10)
+		out[i] = '0' + number % 10;
+	return out + digits;
+}
+
 /* Now as ISO 8601: 2025-06-27T08:00:01.000Z */
 static void
 set_timestamp(JsonbValue *value, TimestampTz now)
 {
 	char *text = palloc(STAMP_TEXT_LEN);
+	char *end = text;
 	struct pg_tm tm;
 	fsec_t fsec;
 
 	if (timestamp2tm(now, NULL, &tm, &fsec, NULL, NULL) != 0)
 		elog(ERROR, "current time is out of range");
-	set_text(value, text,
-			 snprintf(text, STAMP_TEXT_LEN, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year,
-					  tm.tm_mon, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-					  (int) (fsec / 1000)));
+	end = put_digits(end, tm.tm_year, 4);
+	*end++ = '-';
+	end = put_digits(end, tm.tm_mon, 2);
+	*end++ = '-';
+	end = put_digits(end, tm.tm_mday, 2);
+	*end++ = 'T';
+	end = put_digits(end, tm.tm_hour, 2);
+	*end++ = ':';
+	end = put_digits(end, tm.tm_min, 2);
+	*end++ = ':';
+	end = put_digits(end, tm.tm_sec, 2);
+	*end++ = '.';
+	end = put_digits(end, (int) (fsec / 1000), 3);
+	*end++ = 'Z';
+	set_text(value, text, end - text);
 }
 
 /* Now as seconds since 1970 with three decimals. */
