@@ -20,7 +20,6 @@
 
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/sequence.h"
 #include "commands/trigger.h"
@@ -208,7 +207,7 @@ insert_one(EventInsert *insert, Oid function, Oid label, int64 stream, Jsonb *da
 	return event.seq;
 }
 
-/* All events are in: let the transaction's next command see them. */
+/* All events are in. */
 void
 insert_end(EventInsert *insert)
 {
@@ -216,5 +215,4 @@ insert_end(EventInsert *insert)
 	ExecCloseIndices(insert->target);
 	FreeExecutorState(insert->estate);
 	table_close(insert->events, NoLock);
-	CommandCounterIncrement();
 }
