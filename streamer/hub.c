@@ -265,6 +265,7 @@ stream_restart(Stream *stream, int64_t seq)
 	stream->size = 0;
 	stream->base = seq;
 	stream->tail = seq;
+	stream->read_rows = 0;
 }
 
 /* Free a stream. */
@@ -382,6 +383,14 @@ hub_evict(Stream *newest)
 	}
 }
 
+/* Another frame of the stream has so many bytes. */
+void
+stream_weigh(Stream *stream, size_t bytes)
+{
+	stream->mean += bytes / FRAME_MEAN_WEIGHT;
+	stream->mean -= stream->mean / FRAME_MEAN_WEIGHT;
+}
+
 /* Append the row that follows the tail.  The reference goes to the window. */
 void
 stream_append(Stream *stream, Frame *frame)
@@ -396,8 +405,6 @@ stream_append(Stream *stream, Frame *frame)
 	stream->tail = frame->seq;
 	stream->bytes += frame->len;
 	hub.bytes += frame->len;
-	stream->mean += frame->len / FRAME_MEAN_WEIGHT;
-	stream->mean -= stream->mean / FRAME_MEAN_WEIGHT;
 	if (frame->terminal)
 		stream->closed_at = frame->seq;
 	hub_evict(stream);

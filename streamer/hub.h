@@ -52,6 +52,7 @@ typedef struct Stream
 	bool read_queued;  /* in the queue for a tail read */
 	bool reading;      /* a tail read is under way */
 	bool look_queued;  /* in the queue for a look */
+	int64_t read_rows; /* asked for when there were more; 0: not since the window began */
 	int64_t read_time; /* when the tail was last read */
 	TAILQ_ENTRY(Stream) read_link;
 	TAILQ_ENTRY(Stream) look_link;
@@ -82,6 +83,7 @@ extern size_t hub_count(void);
 extern size_t hub_bytes(void);
 extern size_t hub_stream_bound(void);
 
+extern void stream_weigh(Stream *stream, size_t bytes);
 extern void stream_append(Stream *stream, Frame *frame);
 extern void stream_restart(Stream *stream, int64_t seq);
 extern Frame *stream_after(const Stream *stream, int64_t seq);

@@ -13,6 +13,10 @@
  * hold, or they would push each other out before any of it was sent; for the
  * same reason a tail's read is smaller than a window.
  *
+ * Who comes back into a long history waits for the first answer, and whoever
+ * comes meanwhile for the end of that.  So what is read begins with few rows,
+ * and doubles from read to read while there is more.
+ *
  * Nothing waits here for a batch to grow, so an event of critical priority needs
  * no way of its own: whatever has gathered when the connection is free goes out
  * at once, and what a query brings is sent on as each position ends.
@@ -36,6 +40,7 @@
 #define READ_BATCH      64           /* tails in one query */
 #define READ_PAGES      2            /* pages in one query */
 #define READ_BYTES      (256 * 1024) /* wanted from each, in frames; kept at most twice that */
+#define READ_ROWS_FIRST 64
 #define READ_ROWS_LEAST 16
 #define READ_ROWS_MOST  1024
 #define POLL_GRACE      50000 /* microseconds; an event as young may yet ring */
@@ -179,6 +184,7 @@ reader_end_pages(Read *read, bool complete)
 
 	while ((sub = TAILQ_FIRST(&read->subs)) != NULL)
 	{
+		sub->page_rows = read->most;
 		subscriber_dequeue(sub);
 		page_end(sub, complete);
 	}
@@ -201,6 +207,7 @@ reader_take_row(Read *read, const PGresult *row)
 						(size_t) PQgetlength(row, 0, 3), *PQgetvalue(row, 0, 4) == 't');
 	frame->born = loop_clock() - age;
 	read->bytes += frame->len;
+	stream_weigh(read->stream, frame->len);
 	metric_add(read->page ? METRIC_EVENTS_CATCH_UP : METRIC_EVENTS_TAIL, 1);
 	if (read->polled && age > POLL_GRACE)
 		metric_add(METRIC_POLL_HITS, 1);
@@ -225,6 +232,8 @@ reader_end_read(Read *read, bool ok)
 	}
 	read->stream->reading = false;
 	read->stream->read_time = loop_now();
+	if (!complete)
+		read->stream->read_rows = read->most;
 	stream_wake(read->stream);
 	if (read->stream->stale || (!complete && !read->polled))
 		reader_mark_stale(read->stream);
@@ -254,9 +263,22 @@ reader_on_read(bool ok)
 	reader.read_ended = 0;
 }
 
+/* How many rows to ask for, after so many the last time (0: this is the first time). */
+static int64_t
+read_rows(const Read *read, int64_t before)
+{
+	int64_t most = (int64_t) (read->wanted / (read->stream->mean + 1));
+	int64_t rows = before == 0 ? READ_ROWS_FIRST : before * 2;
+
+	most = most < READ_ROWS_LEAST ? READ_ROWS_LEAST : most;
+	most = most > READ_ROWS_MOST ? READ_ROWS_MOST : most;
+	return rows < most ? rows : most;
+}
+
 /*
  * Read a page, for all who are at the same position.  Those who began together,
- * or have waited for the same page, go on together.
+ * or have waited for the same page, go on together; how many rows it has, the
+ * one decides who has waited for longest.
  */
 static void
 reader_take_page(Read *read)
@@ -267,6 +289,8 @@ reader_take_page(Read *read)
 	read->page = true;
 	read->stream = sub->stream;
 	read->after = sub->read;
+	read->wanted = reader.page_bytes;
+	read->most = read_rows(read, sub->page_rows);
 	for (; sub != NULL; sub = next)
 	{
 		next = TAILQ_NEXT(sub, queue_link);
@@ -292,6 +316,8 @@ reader_take_tail(Read *read)
 	stream->stale = false;
 	read->stream = stream;
 	read->after = stream->tail;
+	read->wanted = reader.tail_bytes;
+	read->most = read_rows(read, stream->read_rows);
 	read->polled = stream->polled;
 	stream->polled = false;
 	metric_add(METRIC_READS_TAIL, 1);
@@ -309,10 +335,6 @@ reader_next_read(Read *read, bool page)
 		reader_take_tail(read);
 	else
 		return false;
-	read->wanted = read->page ? reader.page_bytes : reader.tail_bytes;
-	read->most = (int64_t) (read->wanted / (read->stream->mean + 1));
-	read->most = read->most < READ_ROWS_LEAST ? READ_ROWS_LEAST : read->most;
-	read->most = read->most > READ_ROWS_MOST ? READ_ROWS_MOST : read->most;
 	return true;
 }
 

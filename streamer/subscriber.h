@@ -85,7 +85,8 @@ typedef struct Subscriber
 	size_t page_count;
 	size_t page_size;
 	size_t page_bytes;
-	LiveQueue *live; /* frames that are not stored */
+	int64_t page_rows; /* asked for with its last page; 0: it has had none */
+	LiveQueue *live;   /* frames that are not stored */
 
 	int64_t sent_time;
 	int64_t opened; /* when the response began, by loop_clock */

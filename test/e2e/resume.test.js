@@ -3,9 +3,10 @@
 
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
+import fs from 'node:fs';
 import { SseClient, newExecution, poll, request, useStack, test, within } from './harness.js';
 
-const stack = useStack();
+const stack = useStack({ settings: { log_min_duration_statement: 0 } }); // what the streamer asks for is in the log
 
 const N = 60;
 const AHEAD = 10; // how far the writers may be ahead of the clients that have returned
@@ -73,4 +74,25 @@ test('a position beyond the end of a stream waits for what comes after it', asyn
   assert.deepEqual(other.events.map((e) => e.id), ['4', '5', '6']);
   client.close();
   other.close();
+});
+
+test('who comes back into a long history gets few rows first, and then more and more', async () => {
+  const id = newExecution(), N = 3_000; // of some 600 bytes: more than a window holds
+  await stack.db.query(`SELECT pev_emit_batch($1::bigint, (SELECT jsonb_agg(jsonb_build_object('type', 'progress', 'data', jsonb_build_object(
+    'currentStep', i, 'totalSteps', 9, 'percentage', 1, 'message', repeat('m', 400)))) FROM generate_series(1, $2::int) i))`, [id, N]);
+  /** What a client that resumes there lets the streamer ask for: [after, rows], in order. */
+  async function reads(first) {
+    const client = await SseClient.open(`${stack.streamer.url}/events/${id}?after=${first}`);
+    await client.received(N - first);
+    client.close();
+    const log = fs.readFileSync(stack.db.env.LOG, 'utf8');
+    const all = [...log.matchAll(/ execute pev_read: .*\n.*parameters: \$1 = '\{(\d+)\}', \$2 = '\{(\d+)\}', \$3 = '\{(\d+)\}'/g)]
+      .filter(([, stream]) => Number(stream) === id).map(([, , after, rows]) => [Number(after), Number(rows)]);
+    return all.slice(all.findIndex(([after]) => after === first));
+  }
+  for (const [first, where] of [[7, 'where the window begins'], [6, 'before the window']]) {
+    const asked = await reads(first);
+    assert.deepEqual(asked.slice(0, 3), [[first, 64], [first + 64, 128], [first + 192, 256]], where);
+    assert.ok(asked[3][1] > 256 && asked.length < 12, `then as much as is good: ${asked}`);
+  }
 });
