@@ -4,9 +4,13 @@
  *
  * The connection of a subscriber that lacks nothing is suspended, for a content
  * reader that returns 0 unsuspended is called again at once, for ever.  A
- * suspended connection notices neither time-outs nor hang-ups, so the loop
- * watches the socket of every subscriber for the latter, and heartbeats wake it
- * for the former.
+ * suspended connection does not notice hang-ups, so the loop watches the socket of
+ * every subscriber.
+ *
+ * Whether a subscriber is dead, the kernel judges (TCP_USER_TIMEOUT): nothing has
+ * been taken of what waits in its socket for --send-timeout.  libmicrohttpd would
+ * judge by when it last wrote itself, and so, after a halt of this process, close
+ * those whom it was about to write to.
  *
  * 503 and 429 end an EventSource for good, so one that cannot be served is
  * answered 200, told when to come back, and let go.  Others, who do not say
@@ -196,10 +200,15 @@ events_on_room(void *arg, uint64_t pos, char *out, size_t size)
 	return filled;
 }
 
-/* A client is closed because it takes nothing. */
+/* Has TCP given the peer up?  It says so once, and whoever sees it first asks. */
 static void
-request_log_timeout(const Request *req)
+request_check_timeout(const Request *req)
 {
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(req->hang_up.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != ETIMEDOUT)
+		return;
 	metric_add(METRIC_EVICTED_SEND_TIMEOUT, 1);
 	log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
 }
@@ -209,17 +218,14 @@ static void
 events_on_hang_up(void *arg, uint32_t events)
 {
 	Request *req = arg;
-	int error = 0;
-	socklen_t len = sizeof(error);
 
-	if ((events & EPOLLERR) &&
-		getsockopt(req->hang_up.fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == ETIMEDOUT)
-		request_log_timeout(req);
+	if (events & EPOLLERR)
+		request_check_timeout(req);
 	loop_unwatch(&req->hang_up);
 	subscriber_hang_up(req->sub);
 }
 
-/* Watch for the peer's hang-up, and let TCP give up on one that has vanished. */
+/* Watch for the peer's hang-up, and let TCP give up on one that takes nothing. */
 static void
 request_watch(Request *req)
 {
@@ -255,11 +261,14 @@ request_open_stream(Request *req)
 	if (req->head)
 		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
 	else
+	{
+		request_limit_time(req, false);
 		subscriber_open(req->sub,
 						frame_retry((unsigned int) retry,
 									db_is_up() ? "pev"
 											   : "the database is not available; events will "
 												 "follow when it is back"));
+	}
 	log_write(LOG_DEBUG, req->client, "opened stream %s", req->sub->stream->key);
 	return respond_send(req->conn, MHD_HTTP_OK, response);
 }
@@ -350,10 +359,9 @@ events_end(Request *req, enum MHD_RequestTerminationCode code)
 {
 	if (req->sub == NULL)
 		return;
-	if (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED)
-		request_log_timeout(req);
-	else
-		log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
+	if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && req->hang_up.fd >= 0)
+		request_check_timeout(req);
+	log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
 	loop_unwatch(&req->hang_up);
 	subscriber_free(req->sub);
 	req->sub = NULL;

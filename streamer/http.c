@@ -3,8 +3,9 @@
  *		The HTTP server: connections, requests and routes.
  *
  * libmicrohttpd runs without a thread of its own: its epoll descriptor is one
- * of the loop's.  A connection that is not suspended and makes no progress is
- * closed by it after --send-timeout; so is one whose request does not come.
+ * of the loop's.  It closes a connection whose request does not come within
+ * --send-timeout, and one that does not take its answer; but it knows nothing of
+ * streams (events.c).
  *
  * The request target is taken raw, before libmicrohttpd decodes it: cursor.c
  * knows why.
@@ -60,6 +61,19 @@ static const Route routes[] = {
 
 /* ---- requests ---- */
 
+/*
+ * See the header.  No limit is libmicrohttpd's default here, because it goes
+ * through all connections that have another one whenever it runs.
+ */
+void
+request_limit_time(Request *req, bool limited)
+{
+	unsigned int seconds = (unsigned int) ((http.config->send_timeout + 999) / 1000);
+
+	(void) MHD_set_connection_option(req->conn, MHD_CONNECTION_OPTION_TIMEOUT,
+									 limited ? seconds : 0);
+}
+
 /* A connection is accepted or closed; its request structure lives as long. */
 static void
 http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
@@ -74,6 +88,7 @@ http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
 		req->conn = conn;
 		req->hang_up.fd = -1;
 		*context = req;
+		request_limit_time(req, true);
 		return;
 	}
 	free(req->target);
@@ -193,6 +208,8 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		return;
 	*con_cls = NULL;
 	events_end(req, code);
+	if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+		request_limit_time(req, true); /* it awaits the next request */
 	free(req->target);
 	req->target = NULL;
 }
@@ -254,16 +271,17 @@ http_start(const Config *config)
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)
 		return false;
-	http.daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
-		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned int) http.max_clients + HTTP_SPARE_CLIENTS, MHD_OPTION_CONNECTION_TIMEOUT,
-		(unsigned int) ((config->send_timeout + 999) / 1000), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t) HTTP_CONNECTION_MEMORY, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-		http_on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
-		MHD_OPTION_END);
+	http.daemon =
+		MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER,
+						 http_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http.listener,
+						 MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+						 MHD_OPTION_CONNECTION_LIMIT,
+						 (unsigned int) http.max_clients + HTTP_SPARE_CLIENTS,
+						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
+						 MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
+						 MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL,
+						 MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
+						 MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL, MHD_OPTION_END);
 	if (http.daemon == NULL)
 	{
 		log_error("cannot start the HTTP server: %s", strerror(errno));

@@ -27,6 +27,9 @@ typedef struct Request
 	Watch hang_up;
 } Request;
 
+/* Is the connection to be closed when nothing happens on it for --send-timeout? */
+extern void request_limit_time(Request *req, bool limited);
+
 /* What answers the requests of a route. */
 typedef enum MHD_Result (*Handler)(Request *req);
 
