@@ -111,6 +111,7 @@ http_on_target(void *cls, const char *target, struct MHD_Connection *conn)
 	(void) cls;
 	free(req->target);
 	req->target = mem_string(target);
+	req->target_end = (uintptr_t) target + strlen(target);
 	req->client = ++http.last_client;
 	req->begun = false;
 	req->head = false;
@@ -128,6 +129,19 @@ request_strip_authority(Request *req)
 	path = req->target + 7;
 	path += strcspn(path, "/?");
 	memmove(req->target, path, strlen(path) + 1);
+}
+
+/*
+ * Does the target hold a NUL, escaped or not?  To libmicrohttpd it ends at one
+ * that is not; but then the version does not follow, which lies behind it in the
+ * same memory, and a NUL between them.
+ */
+static bool
+request_has_nul(const Request *req, const char *version)
+{
+	uintptr_t gap = (uintptr_t) version - req->target_end;
+
+	return (gap > 1 && gap < HTTP_CONNECTION_MEMORY) || strstr(req->target, "%00") != NULL;
 }
 
 /* The route of the request's path, or NULL. */
@@ -156,6 +170,8 @@ request_dispatch(Request *req, const char *method)
 {
 	const Route *route = request_route(req);
 
+	if (req->nul)
+		return respond_bad(req->conn, "The request target holds a NUL character.");
 	if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0 && strcmp(req->target, "*") == 0)
 		return respond_options(req->conn, ALLOW_READING);
 	if (route == NULL)
@@ -185,6 +201,7 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 	{
 		req->begun = true;
 		req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
+		req->nul = request_has_nul(req, version);
 		request_strip_authority(req);
 		return MHD_YES;
 	}

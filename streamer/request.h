@@ -17,8 +17,10 @@
 typedef struct Request
 {
 	uint64_t client;
-	char *target; /* raw; NULL once it has been taken apart */
-	bool begun;   /* its header has been read */
+	char *target;         /* raw; NULL once it has been taken apart */
+	uintptr_t target_end; /* where it ends in libmicrohttpd's memory */
+	bool nul;             /* it holds a NUL, escaped or not */
+	bool begun;           /* its header has been read */
 	bool head;
 	bool chunked; /* it is HTTP/1.1 or later */
 	struct MHD_Connection *conn;

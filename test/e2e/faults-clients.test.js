@@ -316,7 +316,8 @@ const HOSTILE = [
   ['half an escape', get('/events/%4'), [400]],
   ['no escape', get('/events/%zz'), [400]],
   ['an escaped NUL', get('/events/a%00b'), [400]],
-  ['a NUL in the path', get('/events/a\0b'), [400, 200, NOTHING]], // to libmicrohttpd the path ends there
+  ['a NUL in the path', get('/events/a\0b'), [400]],
+  ['a NUL in the query', get('/events/a?after=1\0'), [400]],
   ['escaped line ends', get('/events/a%0d%0aX:%20y'), [400]],
   ['an escaped slash', get('/events/a%2fb'), [400, 404]],
   ['dots', get('/events/../healthz'), [400, 404]],
