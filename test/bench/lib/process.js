@@ -119,6 +119,11 @@ export function residentBytes(pid) {
   return sum;
 }
 
+/** The most resident memory that a process ever had, in bytes. */
+export function peakBytes(pid) {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))[1]) * 1024;
+}
+
 /** What a process and its descendants have used of a processor, in seconds. */
 export function cpuSeconds(pid) {
   const TICKS = 100; // a second, on every Linux that Debian ships

@@ -40,6 +40,7 @@ export function count(value) {
 
 export const times = (value) => `${value.toFixed(2)} ×`;
 export const ms = (us) => `${(us / 1000).toFixed(us < 10_000 ? 2 : 1)} ms`;
+export const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
 export const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} kB`;
 
 const COLUMNS = ['', 'what', 'pev', 'peers, same run', 'ratio', 'target', 'met'];

@@ -4,7 +4,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import { bench, cpuSeconds, residentBytes, root, said, scratchDir, start, stop } from './process.js';
+import { bench, cpuSeconds, peakBytes, residentBytes, root, said, scratchDir, start, stop } from './process.js';
 
 class Server {
   constructor(name, child, port) {
@@ -13,6 +13,11 @@ class Server {
 
   residentBytes() {
     return residentBytes(this.child.pid);
+  }
+
+  /** The most that it ever took; of one process. */
+  peakBytes() {
+    return peakBytes(this.child.pid);
   }
 
   cpuSeconds() {
