@@ -3,9 +3,10 @@
  *		pev-streamer: serve the events of a database as Server-Sent Events.
  *
  * One process, one thread, one loop.  A turn: wait; serve what came from the
- * database, which wakes subscribers; let libmicrohttpd send to those, which
- * tells who lacks what; send the database the next query.  Nothing needs a
- * lock, and what a turn gathers goes out together.
+ * database, which wakes subscribers; send the database the next query, that it
+ * works on while libmicrohttpd sends to those; and if none was due, then perhaps
+ * one is now, for sending tells who lacks what.  Nothing needs a lock, and what a
+ * turn gathers goes out together.
  */
 #include <errno.h>
 #include <signal.h>
@@ -110,6 +111,7 @@ main_loop(void)
 	while (state == MAIN_SERVING || (state == MAIN_DRAINING && subscriber_count() > 0))
 	{
 		loop_turn(http_patience());
+		feed_pump();
 		http_run();
 		feed_pump();
 	}
