@@ -238,15 +238,18 @@ supply(StampSource source, StampInput *input, JsonbValue *value)
 	return false;
 }
 
-/* Round a number that has more decimals than the rule allows; false if nothing changes. */
+/* Round pair `index` if it has more decimals than the rule allows; false if nothing changes. */
 static bool
-round_number(const StampRule *rule, const JsonbValue *given, JsonbValue *value)
+round_number(const StampRule *rule, const Jsonb *event, int index, JsonbValue *value)
 {
+	JsonbWalk at = jsonb_walk_from(&event->root, JsonContainerSize(&event->root) + index);
+	JsonbValue given;
 	Datum number;
 
-	if (rule->round < 0 || given->type != jbvNumeric)
+	jsonb_walk_next(&at, &given);
+	if (given.type != jbvNumeric)
 		return false;
-	number = NumericGetDatum(given->val.numeric);
+	number = NumericGetDatum(given.val.numeric);
 	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, number)) <= rule->round)
 		return false;
 	value->type = jbvNumeric;
@@ -286,13 +289,7 @@ stamp_apply(const StampPlan *plan, Jsonb *event, StampInput *input)
 				keys = ahead;
 		}
 		if (cmp == 0)
-		{
-			JsonbWalk at = jsonb_walk_from(&event->root, npairs + keys.index);
-			JsonbValue given;
-
-			jsonb_walk_next(&at, &given);
-			set = round_number(rule, &given, &member->value);
-		}
+			set = rule->round >= 0 && round_number(rule, event, keys.index, &member->value);
 		else
 			set = supply(rule->source, input, &member->value);
 		if (set)
