@@ -3,11 +3,11 @@
 import { EMIT } from './b1-emit.js';
 import { OTHERS } from './lib/history.js';
 import { pgbench } from './lib/load.js';
-import { count, figure, rounds, times } from './lib/report.js';
+import { count, figure, ratio, rounds, times } from './lib/report.js';
 
 export async function run({ postgres, options, history }) {
   const { database, rows } = await history();
-  const results = await rounds(options.rounds, ['large', 'empty'], async (name) => {
+  const results = await rounds(3 * options.rounds, ['large', 'empty'], async (name) => {
     if (name === 'empty') await postgres.database('b8_empty');
     await postgres.settle();
     // Executions 2, 3, …: of the large table those that have events already.
@@ -23,8 +23,9 @@ export async function run({ postgres, options, history }) {
 
   const large = figure(results.large, 'rate');
   const empty = figure(results.empty, 'rate');
+  const than = ratio(results.large, results.empty, 'rate');
   return [{
     id: 'B8', what: `pev_emit with ${count(rows)} rows there, against an empty table`, pev: `${count(large)}/s`,
-    peers: `empty ${count(empty)}/s`, ratio: times(large / empty), target: '≥ 0.9 ×', met: large / empty >= 0.9,
+    peers: `empty ${count(empty)}/s`, ratio: times(than), target: '≥ 0.9 ×', met: than >= 0.9,
   }];
 }

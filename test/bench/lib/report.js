@@ -33,6 +33,15 @@ export function figure(results, name) {
   return median(results.map((result) => name.split('.').reduce((value, key) => value[key], result)));
 }
 
+/**
+ * How one variant's figure compares to another's: the median of the rounds'
+ * ratios. What is compared was measured close together, so a slow minute of the
+ * machine hits both; the medians of each may come from different minutes.
+ */
+export function ratio(results, others, name) {
+  return median(results.map((result, round) => figure([result], name) / figure([others[round]], name)));
+}
+
 export function count(value) {
   const digits = value < 10 ? 2 : value < 100 ? 1 : 0;
   return value.toFixed(digits).replace(/\B(?=(\d{3})+(?!\d))/g, value < 1000 ? '' : ',');
@@ -77,5 +86,5 @@ export function provenance(postgresVersion, options) {
   const memory = Math.round(os.totalmem() / 2 ** 30);
   return `commit ${commit}${changed}, ${new Date().toISOString().slice(0, 10)}, ${os.cpus().length} cores (${os.cpus()[0].model.trim()}), `
     + `${memory} GB, PostgreSQL ${postgresVersion}, Node ${process.versions.node}, fsync and synchronous_commit on; `
-    + `${options.rounds} rounds of ${options.seconds} s, medians${options.quick ? '; a QUICK run, not to be quoted' : ''}`;
+    + `${options.rounds} rounds of ${options.seconds} s (B1 and B8 thrice as many), medians${options.quick ? '; a QUICK run, not to be quoted' : ''}`;
 }
