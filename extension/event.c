@@ -255,12 +255,12 @@ admit(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *dat
 	return data;
 }
 
-/* Give an admitted event its number. */
+/* Give an admitted event its number.  `settled`: see turn_take(). */
 static void
 number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream, Jsonb *data,
-	   NumberedEvent *event)
+	   bool settled, NumberedEvent *event)
 {
-	StreamTurn *turn = turn_take(catalog, events, stream);
+	StreamTurn *turn = turn_take(catalog, events, stream, settled);
 
 	check_open(catalog, turn);
 	event->seq = turn_next(turn, type, event_type_closes(type, data));
@@ -273,7 +273,8 @@ void
 event_number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream,
 			 Jsonb *data, NumberedEvent *event)
 {
-	number(catalog, events, type, stream, admit(catalog, type, stream, data), event);
+	/* an INSERT that this is called from may have numbered a row: it is in, or will not come */
+	number(catalog, events, type, stream, admit(catalog, type, stream, data), true, event);
 }
 
 /* The row is in the table: all that follows it. */
@@ -355,7 +356,7 @@ pev_before_insert(PG_FUNCTION_ARGS)
 		admit(catalog, type, stream, DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
 	if (!type->durable)
 		return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
-	number(catalog, trigdata->tg_relation, type, stream, data, &event);
+	number(catalog, trigdata->tg_relation, type, stream, data, false, &event);
 	report_seq(stream, type, event.seq);
 	return PointerGetDatum(fill_row(trigdata, stream, event.seq, event.data, event.created_at));
 }

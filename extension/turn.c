@@ -162,14 +162,18 @@ turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 
 	return true;
 }
 
-/* Must the table be asked before a number is given out? */
+/*
+ * Must the table be asked before a number is given out?  `settled`: no row that
+ * has a number is on its way any more; else those of the current command may be.
+ */
 static bool
-must_read(const StreamTurn *turn)
+must_read(const StreamTurn *turn, bool settled)
 {
 	if (!turn->known || turn->generation != catalog_generation())
 		return true;
-	/* an earlier command's row may have been suppressed, or be on its way still */
-	return turn->head.seq != turn->confirmed && turn->command != GetCurrentCommandId(false);
+	/* a row may have been suppressed, or be in the table without its AFTER trigger having fired */
+	return turn->head.seq != turn->confirmed &&
+		   (settled || turn->command != GetCurrentCommandId(false));
 }
 
 /* The turn of a stream, if this transaction has it. */
@@ -201,9 +205,10 @@ new_turn(int64 stream)
 /*
  * Win the turn of a stream, waiting for it if another transaction has it, and
  * learn where the stream stands.  The caller has `events` open and locked.
+ * `settled`: it is no command that numbers one row after the other.
  */
 StreamTurn *
-turn_take(const PevCatalog *catalog, Relation events, int64 stream)
+turn_take(const PevCatalog *catalog, Relation events, int64 stream, bool settled)
 {
 	StreamTurn *turn = find_turn(stream);
 	bool fresh = turn == NULL && !imported;
@@ -213,7 +218,7 @@ turn_take(const PevCatalog *catalog, Relation events, int64 stream)
 		take_lock((uint64) stream, LOCK_CLASS_STREAM);
 		turn = new_turn(stream);
 	}
-	if (must_read(turn))
+	if (must_read(turn, settled))
 	{
 		learn(catalog, events, turn, fresh);
 		touch(turn);
@@ -230,7 +235,7 @@ turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *
 {
 	StreamTurn *own = find_turn(stream);
 
-	if (own != NULL && !must_read(own))
+	if (own != NULL && !must_read(own, false))
 	{
 		*turn = *own;
 		return;

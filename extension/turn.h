@@ -28,7 +28,8 @@ typedef struct StreamTurn
 	dlist_node node;             /* in the list of turns, last touched first */
 } StreamTurn;
 
-extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream);
+extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream,
+							 bool settled);
 extern int64 turn_next(StreamTurn *turn, const EventType *type, bool closes);
 extern void turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *turn);
 extern void turn_import(int64 stream);

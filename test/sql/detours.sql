@@ -101,6 +101,14 @@ BEGIN
   n := pev_emit_batch(9, jsonb_build_array(jsonb_build_object('type', 'progress', 'data', test.step(2))));
   ASSERT (SELECT max(seq) = n AND n = 2 FROM assistant_architect_events WHERE execution_id = 9);
 END $$;
+-- Within an INSERT whose row is in but whose AFTER trigger has not fired yet.
+WITH e AS (INSERT INTO assistant_architect_events (execution_id, event_type, event_data) VALUES (4, 'progress', step(1)) RETURNING seq)
+SELECT seq, pev_emit(4, 'progress', step(2)), pev_emit_batch(4, jsonb_build_array(jsonb_build_object('type', 'progress', 'data', step(3)))) FROM e;
+INSERT INTO assistant_architect_events (execution_id, event_type, event_data)
+VALUES (4, 'progress', step(4)), (4, 'progress', step(6)) RETURNING seq, pev_emit(4, 'progress', step(seq::int + 1));
+INSERT INTO assistant_architect_events (execution_id, event_type, event_data)
+SELECT 4, 'progress', step(pev_emit(4, 'progress', step(0))::int + 1) FROM generate_series(1, 2) RETURNING seq;
+SELECT array_agg(seq ORDER BY seq) FROM assistant_architect_events WHERE execution_id = 4;
 -- Rights: those of the table, of its columns, or none.
 CREATE ROLE pev_test_writer;
 CREATE ROLE pev_test_columns;
