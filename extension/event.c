@@ -7,7 +7,8 @@
  * takes the stream's turn and numbers the event; AFTER INSERT confirms the
  * number and marks the stream for the doorbell.  The BEFORE trigger fires where
  * events originate; the AFTER trigger is ENABLE ALWAYS, so that a logical
- * replication subscriber rings its own listeners.
+ * replication subscriber rings its own listeners.  So are those on UPDATE and
+ * DELETE, which forbid nothing to replication but notice what it changes.
  *
  * A row that comes with a number already is an import, as pg_dump's COPY makes:
  * it is stored as it is.  Only the table's owner may do that.
@@ -70,13 +71,13 @@ events_trigger(FunctionCallInfo fcinfo, TriggerEvent event, const PevCatalog **c
 	return trigdata;
 }
 
-/* A column of the row; an error as PostgreSQL's own if it is null. */
+/* A column of a row; an error as PostgreSQL's own if it is null. */
 static Datum
-required_column(TriggerData *trigdata, AttrNumber column)
+required_column_of(TriggerData *trigdata, HeapTuple row, AttrNumber column)
 {
 	TupleDesc desc = RelationGetDescr(trigdata->tg_relation);
 	bool isnull;
-	Datum datum = heap_getattr(trigdata->tg_trigtuple, column, desc, &isnull);
+	Datum datum = heap_getattr(row, column, desc, &isnull);
 
 	if (isnull)
 		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
@@ -88,11 +89,32 @@ required_column(TriggerData *trigdata, AttrNumber column)
 	return datum;
 }
 
+/* A column of the row that is inserted or deleted, or the old one of an update. */
+static Datum
+required_column(TriggerData *trigdata, AttrNumber column)
+{
+	return required_column_of(trigdata, trigdata->tg_trigtuple, column);
+}
+
 /* The stream of a column value that cannot be null. */
 static int64
 required_stream(TriggerData *trigdata)
 {
 	return DatumGetInt64(required_column(trigdata, EVENTS_EXECUTION_ID));
+}
+
+/*
+ * Does replication write this row, or who has set session_replication_role as it
+ * does?  Then it is what it is elsewhere; the stream's numbering may go on from
+ * another row than before.
+ */
+static bool
+is_replicated(int64 stream)
+{
+	if (SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA)
+		return false;
+	turn_import(stream);
+	return true;
 }
 
 /* Does the row come with a number of its own? */
@@ -375,18 +397,26 @@ pev_after_insert(PG_FUNCTION_ARGS)
 
 	if (seq < 0)
 		remove_unstored(trigdata, type);
+	else if (is_replicated(stream))
+		wake_stream(stream, seq, type->urgent);
 	else
 		event_stored(type, stream, seq);
 	return PointerGetDatum(NULL);
 }
 
-/* BEFORE UPDATE on assistant_architect_events: always refused, 55000. */
+/* BEFORE UPDATE on assistant_architect_events: refused, 55000, but to replication. */
 Datum
 pev_before_update(PG_FUNCTION_ARGS)
 {
 	const PevCatalog *catalog;
+	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_UPDATE | BEFORE_ROW, &catalog);
 
-	(void) events_trigger(fcinfo, TRIGGER_EVENT_UPDATE | BEFORE_ROW, &catalog);
+	if (is_replicated(required_stream(trigdata)))
+	{
+		turn_import(DatumGetInt64(
+			required_column_of(trigdata, trigdata->tg_newtuple, EVENTS_EXECUTION_ID)));
+		return PointerGetDatum(trigdata->tg_newtuple);
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("events are immutable"),
 			 errdetail("Clients may have received the event already."),
@@ -396,7 +426,7 @@ pev_before_update(PG_FUNCTION_ARGS)
 
 /*
  * BEFORE DELETE on assistant_architect_events: the last event of a stream
- * stays, since the numbering goes on from it.  Raises 55000.
+ * stays, since the numbering goes on from it.  Raises 55000, but not to replication.
  */
 Datum
 pev_before_delete(PG_FUNCTION_ARGS)
@@ -406,6 +436,8 @@ pev_before_delete(PG_FUNCTION_ARGS)
 	int64 stream = required_stream(trigdata);
 	int64 last;
 
+	if (is_replicated(stream))
+		return PointerGetDatum(trigdata->tg_trigtuple);
 	if (turn_last_event(catalog, trigdata->tg_relation, stream, &last) &&
 		DatumGetInt64(required_column(trigdata, EVENTS_SEQ)) == last)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

@@ -11,12 +11,12 @@
  *
  * The turn keeps other events out, but a stream can change without one: the
  * owner restores rows that have their numbers, a logical replication worker
- * applies some, or triggers are disabled for a while.  Against these every
- * entry says when its author learned what it says, on a clock that counts such
- * occasions:
+ * applies what was done elsewhere, or triggers are disabled for a while.
+ * Against these every entry says when its author learned what it says, on a
+ * clock that counts such occasions:
  *
- * - Rows that came without a turn are noticed by a trigger.  As they commit,
- *	 heads_invalidate() makes all that was learned before worthless.
+ * - Rows that come, change or go without a turn are noticed by triggers.  As
+ *	 that commits, heads_invalidate() makes all that was learned before worthless.
  * - A backend that has just looked up the extension's tables, because it is new
  *	 or because they changed, relies only on what is learned from then on:
  *	 heads_distrust().  Disabling triggers takes a lock that no transaction with

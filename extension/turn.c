@@ -16,9 +16,10 @@
  * released after the commit is visible to it, so nothing is missed.
  *
  * After that the transaction remembers the last number and looks up nothing,
- * and as it commits it leaves the last event to the next one (heads.c).  What it remembers follows subtransactions: on a rollback to a savepoint the
- * turns taken since are gone, with their locks, and those touched since must
- * ask the table again.
+ * and as it commits it leaves the last event to the next one (heads.c).  What it
+ * remembers follows subtransactions: on a rollback to a savepoint the turns
+ * taken since are gone, with their locks, and those touched since must ask the
+ * table again.
  *
  * A number is given out in BEFORE INSERT and confirmed in AFTER INSERT.  In
  * between, another trigger or ON CONFLICT may suppress the row.  Within one
@@ -50,7 +51,7 @@
 /* This transaction's. */
 static HTAB *turns = NULL;                              /* by stream */
 static dlist_head touched = DLIST_STATIC_INIT(touched); /* of StreamTurn, innermost first */
-static bool imported = false;                           /* rows came that got no number here */
+static bool imported = false;                           /* rows changed without a turn */
 
 /* Take one of pev's own locks until the end of the transaction. */
 static void
@@ -245,7 +246,7 @@ turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *
 	learn(catalog, events, turn, own == NULL && !imported);
 }
 
-/* Rows of this stream come with numbers of their own: ask the table next time. */
+/* Rows of this stream come, change or go without its turn: ask the table next time. */
 void
 turn_import(int64 stream)
 {
@@ -276,7 +277,7 @@ turn_next(StreamTurn *turn, const EventType *type, bool closes)
 /*
  * The row with this number is in the table.  Raises 27000 if the row before it
  * is not, which another trigger on the table must have suppressed.  A row that
- * nobody had the turn for was applied by a replication worker.
+ * nobody had the turn for came while the BEFORE trigger was disabled.
  */
 void
 turn_confirm(int64 stream, int64 seq)

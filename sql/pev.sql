@@ -150,7 +150,8 @@ CREATE TRIGGER pev_catalog_changed AFTER UPDATE OR DELETE OR TRUNCATE ON pev_str
 
 -- Replicated rows are stamped, validated and numbered already, but every node has its own
 -- listeners and its own sessions.
-ALTER TABLE assistant_architect_events ENABLE ALWAYS TRIGGER pev_after_insert;
+ALTER TABLE assistant_architect_events ENABLE ALWAYS TRIGGER pev_after_insert,
+  ENABLE ALWAYS TRIGGER pev_before_update, ENABLE ALWAYS TRIGGER pev_before_delete;
 ALTER TABLE pev_event_type ENABLE ALWAYS TRIGGER pev_catalog_changed;
 ALTER TABLE pev_stream_kind ENABLE ALWAYS TRIGGER pev_catalog_changed;
 ALTER TABLE pev_stream ENABLE ALWAYS TRIGGER pev_catalog_changed;
