@@ -79,12 +79,12 @@ PG_FUNCTION_INFO_V1(pev_catalog_check);
 PG_FUNCTION_INFO_V1(pev_catalog_own);
 PG_FUNCTION_INFO_V1(pev_catalog_changed);
 
-/* Something about one of our tables changed, or everything did. */
+/* One of our tables changed, or everything did.  While they are looked up, any may be ours. */
 static void
 on_relcache_invalidation(Datum arg, Oid relid)
 {
-	if (relid == InvalidOid || relid == current.events || relid == current.event_types ||
-		relid == current.streams || relid == current.kinds)
+	if (relid == InvalidOid || current.schema == InvalidOid || relid == current.events ||
+		relid == current.event_types || relid == current.streams || relid == current.kinds)
 	{
 		stale = true;
 		generation++;
