@@ -174,7 +174,7 @@ look_up(Oid schema)
 	static const AttrNumber first[] = {1};
 	static const AttrNumber second[] = {2};
 	static char schema_name[NAMEDATALEN * 2 + 3];
-	PevCatalog found = {.schema = schema};
+	PevCatalog found = {.schema = schema, .generation = generation};
 	HASHCTL by_label = {.keysize = sizeof(Oid), .entrysize = sizeof(EventType)};
 	HASHCTL by_name = {.keysize = NAMEDATALEN, .entrysize = sizeof(TypeByName)};
 

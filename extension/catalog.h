@@ -42,7 +42,8 @@ typedef struct PevCatalog
 	Oid streams_key_index;
 	Oid kinds; /* pev_stream_kind */
 	Oid kinds_index;
-	Oid enum_type; /* assistant_event_type */
+	Oid enum_type;     /* assistant_event_type */
+	uint64 generation; /* catalog_generation() when this was looked up */
 } PevCatalog;
 
 /* One row of pev_event_type, compiled.  Valid until the next invalidation is processed. */

@@ -37,6 +37,7 @@
 #include "storage/lock.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -137,16 +138,21 @@ read_head(const PevCatalog *catalog, Relation events, int64 stream, StreamHead *
 /*
  * Learn where a stream stands.  `fresh`: this transaction has written nothing
  * to it, so what others left is good enough.
+ *
+ * The catalogue may have changed while this transaction waited for the turn.  It
+ * goes on with what it knew, but nobody else may rely on that from then on.
  */
 static void
 learn(const PevCatalog *catalog, Relation events, StreamTurn *turn, bool fresh)
 {
 	turn->learned = heads_now();
+	/* in this order: what others heard of before that time is heard of here too */
+	AcceptInvalidationMessages();
 	turn->file = compat_relation_file(events);
 	if (!fresh || !heads_get(events, turn->stream, &turn->head))
 		read_head(catalog, events, turn->stream, &turn->head);
 	turn->confirmed = turn->head.seq;
-	turn->generation = catalog_generation();
+	turn->generation = catalog->generation;
 	turn->known = true;
 }
 

@@ -19,7 +19,7 @@ typedef struct StreamTurn
 	StreamHead head;             /* of the last number given out */
 	int64 confirmed;             /* the last number whose row is known to be stored */
 	bool known;                  /* the two above hold; else the table must be asked */
-	uint64 generation;           /* the catalogue's, when the table was asked */
+	uint64 generation;           /* of the catalogue that it was asked with */
 	uint64 learned;              /* when that was, on the clock of heads.c */
 	Oid file;                    /* which the table was in */
 	CommandId command;           /* that gave out the last number */
