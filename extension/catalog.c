@@ -10,7 +10,8 @@
  * for the life of the backend.  A statement trigger on the catalogue's tables
  * sends a relcache invalidation for the table; when a backend processes it
  * (PostgreSQL does that at every lock and transaction start) the cached types
- * are dropped.  The same callback notices DROP EXTENSION.
+ * are dropped.  The same callback notices DROP EXTENSION; another one, that a
+ * trigger function was replaced.
  *
  * Catalogue rows are read directly, not through SPI: whoever may INSERT an
  * event may have it validated, without rights on the catalogue.
@@ -72,6 +73,7 @@ static HTAB *event_types = NULL; /* by label, of EventType */
 static HTAB *types_by_name;      /* of TypeByName; made and dropped with event_types */
 static Oid functions[8];         /* of the extension, found in current.schema */
 static int next_function = 0;    /* which of them to replace */
+static uint32 trigger_hashes[2]; /* of the trigger functions, in the system cache */
 static bool stale = true;        /* an invalidation has come */
 static uint64 generation = 0;    /* counts the times the caches were dropped */
 
@@ -91,6 +93,14 @@ on_relcache_invalidation(Datum arg, Oid relid)
 	}
 }
 
+/* One of our trigger functions changed, or every function did. */
+static void
+on_function_invalidation(Datum arg, int cacheid, uint32 hash)
+{
+	if (hash == 0 || hash == trigger_hashes[0] || hash == trigger_hashes[1])
+		on_relcache_invalidation(arg, InvalidOid);
+}
+
 /* Counts invalidations, for caches elsewhere that hang on the same tables. */
 uint64
 catalog_generation(void)
@@ -103,6 +113,7 @@ void
 catalog_init(void)
 {
 	CacheRegisterRelcacheCallback(on_relcache_invalidation, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, on_function_invalidation, (Datum) 0);
 }
 
 /* Forget everything that was read. */
@@ -138,19 +149,21 @@ look_up_table(const PevCatalog *catalog, const OwnTable *table, int nkeys, const
 	return relid;
 }
 
-/* A trigger function of the extension; InvalidOid if its owner has replaced it. */
+/* A trigger function of the extension, and its hash; InvalidOid if its owner has replaced it. */
 static Oid
-look_up_function(Oid schema, const char *name)
+look_up_function(Oid schema, const char *name, uint32 *hash)
 {
 	oidvector *no_arguments = buildoidvector(NULL, 0);
 	HeapTuple tuple = SearchSysCache3(PROCNAMEARGSNSP, CStringGetDatum(name),
 									  PointerGetDatum(no_arguments), ObjectIdGetDatum(schema));
-	Oid found = InvalidOid;
+	Form_pg_proc form;
+	Oid found;
 
 	if (!HeapTupleIsValid(tuple))
 		return InvalidOid;
-	if (((Form_pg_proc) GETSTRUCT(tuple))->prolang == ClanguageId)
-		found = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	*hash = GetSysCacheHashValue1(PROCOID, ObjectIdGetDatum(form->oid));
+	found = form->prolang == ClanguageId ? form->oid : InvalidOid;
 	ReleaseSysCache(tuple);
 	return found;
 }
@@ -186,8 +199,8 @@ look_up(Oid schema)
 						errhint("Drop the extension and create it again.")));
 	found.events = look_up_table(&found, &own_events, 2, stream_and_seq, &found.events_index);
 	found.events_sequence = look_up_sequence(found.events);
-	found.before_insert = look_up_function(schema, "pev_before_insert");
-	found.after_insert = look_up_function(schema, "pev_after_insert");
+	found.before_insert = look_up_function(schema, "pev_before_insert", &trigger_hashes[0]);
+	found.after_insert = look_up_function(schema, "pev_after_insert", &trigger_hashes[1]);
 	found.event_types = look_up_table(&found, &own_event_types, 1, first, &found.event_types_index);
 	found.streams = look_up_table(&found, &own_streams, 1, first, &found.streams_id_index);
 	(void) look_up_table(&found, &own_streams, 1, second, &found.streams_key_index);

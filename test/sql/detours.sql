@@ -30,7 +30,17 @@ CREATE TRIGGER s AFTER INSERT ON assistant_architect_events FOR EACH STATEMENT E
 SELECT test.emit_both(1);
 SELECT what, seq, count(*) FROM test.seen GROUP BY what, seq ORDER BY what, seq;
 ROLLBACK;
--- The extension's own, dropped or disabled.
+-- The extension's own, replaced, dropped or disabled.
+BEGIN;
+SELECT test.emit_both(1);
+CREATE OR REPLACE FUNCTION pev_after_insert() RETURNS trigger LANGUAGE plpgsql AS
+  'BEGIN INSERT INTO test.seen VALUES (''replaced'', NEW.seq); RETURN NULL; END';
+SELECT test.emit_both(1);
+SELECT what, seq FROM test.seen ORDER BY seq;
+CREATE OR REPLACE FUNCTION pev_after_insert() RETURNS trigger LANGUAGE c AS '$libdir/pev';
+SELECT test.emit_both(1);
+SELECT count(*) FROM test.seen;
+ROLLBACK;
 BEGIN;
 DROP TRIGGER pev_after_insert ON assistant_architect_events;
 SELECT pev_emit(1, 'progress', step(1));
