@@ -11,10 +11,9 @@
  * pev_emit()'s transaction.
  *
  * Whatever an owner may have added that an INSERT would heed (columns, other
- * triggers, rules, row-level security, constraints, deferrable indexes), what
- * the session has set (session_replication_role), or a module that watches which
- * tables are written to, sends the event the long way.  Both end in the same
- * functions of event.c.
+ * triggers, rules, row-level security, constraints), what the session has set
+ * (session_replication_role), or a module that watches which tables are written
+ * to, sends the event the long way.  Both end in the same functions of event.c.
  */
 #include "postgres.h"
 
@@ -52,7 +51,10 @@ is_own_trigger(const Trigger *trigger, const PevCatalog *catalog)
 	return trigger->tgtype == row_insert && trigger->tgfoid == catalog->after_insert;
 }
 
-/* Does an INSERT fire the extension's two triggers and nothing else? */
+/*
+ * Does an INSERT fire the extension's two triggers and nothing else?  Foreign keys
+ * and deferrable constraints have triggers too.
+ */
 static bool
 has_own_triggers(Relation events, const PevCatalog *catalog)
 {
@@ -69,27 +71,8 @@ has_own_triggers(Relation events, const PevCatalog *catalog)
 			return false;
 		count++;
 	}
-	/* one of each kind, or the same one twice */
+	/* two of one kind are not one of each */
 	return count == 2 && triggers->trig_insert_before_row && triggers->trig_insert_after_row;
-}
-
-/* Are all indexes checked at once? */
-static bool
-has_plain_indexes(Relation events)
-{
-	List *indexes = RelationGetIndexList(events);
-	bool plain = true;
-	ListCell *lc;
-
-	foreach (lc, indexes)
-	{
-		Relation index = index_open(lfirst_oid(lc), RowExclusiveLock);
-
-		plain = plain && index->rd_index->indimmediate;
-		index_close(index, NoLock);
-	}
-	list_free(indexes);
-	return plain;
 }
 
 /* Is the table as the install script made it, as far as an INSERT would care? */
@@ -102,7 +85,7 @@ is_plain(Relation events, const PevCatalog *catalog)
 		   RelationGetNumberOfAttributes(events) == EVENTS_COLUMNS &&
 		   !events->rd_rel->relispartition &&
 		   (constr == NULL || (constr->num_check == 0 && !constr->has_generated_stored)) &&
-		   has_own_triggers(events, catalog) && has_plain_indexes(events);
+		   has_own_triggers(events, catalog);
 }
 
 /* The same, found out once for as long as nothing changes.  The table is open and locked. */

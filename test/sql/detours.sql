@@ -130,6 +130,14 @@ SET ROLE pev_test_writer;
 SELECT test.emit_both(11);
 SET ROLE pev_test_columns;
 SELECT test.emit_both(11);
+RESET ROLE;
+-- A trigger made twice: the second finds a number in the row, which only the owner may bring.
+BEGIN;
+CREATE TRIGGER twice BEFORE INSERT ON assistant_architect_events FOR EACH ROW EXECUTE FUNCTION pev_before_insert();
+SELECT test.emit_both(11);
+SET ROLE pev_test_writer;
+SELECT pev_emit(11, 'progress', test.step(1));
+ROLLBACK;
 SET ROLE pev_test_nobody;
 SELECT pev_emit(11, 'progress', test.step(1));
 RESET ROLE;
