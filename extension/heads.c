@@ -25,7 +25,9 @@
  *
  * Entries belong to a file, not to a table: TRUNCATE gives a table a new one.
  * A transaction that is prepared takes out the streams it has the turn of,
- * because its commit is not seen by a callback.
+ * because its commit is not seen by a callback.  What it does without turns
+ * counts when it is committed: COMMIT PREPARED passes a hook (notifier.c), and
+ * of a replication worker every commit is taken for one that may have been that.
  *
  * The table is an array of small sets, each with a spinlock of its own.  A full
  * set gives up its entries in turn.

@@ -33,6 +33,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
+#include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "utils/fmgroids.h"
@@ -327,6 +328,16 @@ forget_turns(void)
 	dlist_init(&touched);
 }
 
+/*
+ * May this commit have been that of a prepared transaction, by a replication
+ * worker?  It passes no hook; the transaction around it writes nothing itself.
+ */
+static bool
+may_commit_prepared(void)
+{
+	return IsLogicalWorker() && !TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
 /* Tell the next who win these turns what this transaction knows.  Nothing here may fail. */
 static void
 hand_over(bool prepared)
@@ -343,7 +354,7 @@ hand_over(bool prepared)
 		else
 			heads_remove(turn->file, turn->stream);
 	}
-	if (imported)
+	if (imported || may_commit_prepared())
 		heads_invalidate();
 }
 

@@ -1,0 +1,80 @@
+// A subscriber of logical replication that emits events of its own: what is applied to its
+// tables changes where streams stand, and passes no statement.
+// One session emits throughout, so that it has remembered what is changed under it.
+
+import assert from 'node:assert/strict';
+import { after, before } from 'node:test';
+import { progress } from './fleet.js';
+import { Database, poll, test as anyTest, wrapper } from './harness.js';
+
+// Without a streamer valgrind would watch nothing.
+const test = (name, body) => anyTest(name, (context) => (wrapper.length > 0 ? context.skip('under valgrind: it tests the server') : body(context)));
+
+let publisher;
+let subscriber;
+let session;
+before(async () => {
+  if (wrapper.length > 0) return;
+  const settings = { wal_level: 'logical', max_prepared_transactions: 10 };
+  publisher = await Database.start({ settings });
+  subscriber = await Database.start({ settings });
+  session = await subscriber.pool.connect();
+  await publisher.query(`SELECT setval('assistant_architect_events_id_seq', 1000000)`);
+  await publisher.query('CREATE PUBLICATION everything FOR ALL TABLES');
+  const twoPhase = await subscriber.value(`SELECT current_setting('server_version_num')::int >= 150000`);
+  await subscriber.query(`CREATE SUBSCRIPTION mine CONNECTION '${publisher.dsn}' PUBLICATION everything
+    WITH (copy_data = false${twoPhase ? ', two_phase = true' : ''})`);
+  if (twoPhase) await poll(() => subscriber.value(`SELECT subtwophasestate = 'e' FROM pg_subscription`), 'two-phase replication');
+});
+after(async () => {
+  await session?.query('DROP SUBSCRIPTION mine');
+  session?.release();
+  await subscriber?.stop();
+  await publisher?.stop();
+});
+
+const data = JSON.stringify(progress(1)[1]);
+const emit = async (stream) => (await session.query(`SELECT pev_emit($1::bigint, 'progress', $2)`, [stream, data])).rows[0].pev_emit;
+
+/** Wait until the subscriber has applied all that the publisher has written. */
+async function applied() {
+  const end = await publisher.value('SELECT pg_current_wal_lsn()');
+  await poll(() => publisher.value(`SELECT coalesce(bool_and(confirmed_flush_lsn >= $1), false) FROM pg_replication_slots`, [end]), 'replication');
+}
+
+/** Do something to the publisher's rows as if it came from elsewhere. */
+const asReplica = (statement) => publisher.query(`SET session_replication_role = replica; ${statement}; RESET session_replication_role`);
+const restore = (stream, seq) => `INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at)
+  VALUES (${stream}, ${seq}, 'progress', '{}', '2001-01-01')`;
+
+test('numbers go on from rows that are inserted, updated or deleted by replication', async () => {
+  await publisher.emit(1, 'progress', JSON.parse(data));
+  await applied();
+  assert.equal(await emit(1), 2);
+  await publisher.query(restore(1, 10));
+  await applied();
+  assert.equal(await emit(1), 11);
+  await asReplica('UPDATE assistant_architect_events SET seq = 20 WHERE execution_id = 1 AND seq = 10');
+  await applied();
+  assert.equal(await emit(1), 21);
+  await publisher.query(restore(2, 5));
+  await applied();
+  assert.equal(await emit(2), 6);
+  await publisher.query(restore(2, 30));
+  await applied();
+  assert.equal(await emit(2), 31);
+  assert.equal(await emit(3), 1);
+});
+
+test('numbers go on from rows of a prepared transaction that replication commits', async () => {
+  if (!(await subscriber.value(`SELECT subtwophasestate = 'e' FROM pg_subscription`))) return;
+  await publisher.query(restore(4, 1));
+  await applied();
+  assert.equal(await emit(4), 2);
+  await publisher.query(`BEGIN; ${restore(4, 40)}; PREPARE TRANSACTION 'x'`);
+  await applied();
+  assert.equal(await emit(4), 3);
+  await publisher.query(`COMMIT PREPARED 'x'`);
+  await applied();
+  assert.equal(await emit(4), 41);
+});
