@@ -7,7 +7,7 @@
  * never matters.
  *
  * Event types are read from pev_event_type on first use and kept, compiled,
- * for the life of the backend.  A statement trigger on the catalogue's tables
+ * for the life of the backend.  A row trigger on the catalogue's tables
  * sends a relcache invalidation for the table; when a backend processes it
  * (PostgreSQL does that at every lock and transaction start) the cached types
  * are dropped.  The same callback notices DROP EXTENSION; another one, that a
@@ -549,7 +549,7 @@ pev_catalog_own(PG_FUNCTION_ARGS)
 }
 
 /*
- * AFTER STATEMENT on the catalogue's tables: make every backend, this one
+ * AFTER ROW on the catalogue's tables: make every backend, this one
  * included, forget what it has cached of them.
  */
 Datum

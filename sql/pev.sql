@@ -141,12 +141,13 @@ CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_event_type
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
 CREATE TRIGGER pev_catalog_own BEFORE INSERT OR UPDATE ON pev_stream_kind
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_own();
-CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_event_type
-  EXECUTE FUNCTION pev_catalog_changed();
-CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON pev_stream_kind
-  EXECUTE FUNCTION pev_catalog_changed();
-CREATE TRIGGER pev_catalog_changed AFTER UPDATE OR DELETE OR TRUNCATE ON pev_stream
-  EXECUTE FUNCTION pev_catalog_changed();
+-- Of rows, for replication fires no others; TRUNCATE gives a table a new file, which all notice.
+CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE ON pev_event_type
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_changed();
+CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE ON pev_stream_kind
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_changed();
+CREATE TRIGGER pev_catalog_changed AFTER UPDATE OR DELETE ON pev_stream
+  FOR EACH ROW EXECUTE FUNCTION pev_catalog_changed();
 
 -- Replicated rows are stamped, validated and numbered already, but every node has its own
 -- listeners and its own sessions.

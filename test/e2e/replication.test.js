@@ -1,5 +1,5 @@
 // A subscriber of logical replication that emits events of its own: what is applied to its
-// tables changes where streams stand, and passes no statement.
+// tables changes where streams stand and what the catalogue says, and passes no statement.
 // One session emits throughout, so that it has remembered what is changed under it.
 
 import assert from 'node:assert/strict';
@@ -77,4 +77,14 @@ test('numbers go on from rows of a prepared transaction that replication commits
   await publisher.query(`COMMIT PREPARED 'x'`);
   await applied();
   assert.equal(await emit(4), 41);
+});
+
+test('a change of the catalogue that is replicated holds in sessions that knew the old one', async () => {
+  await emit(5);
+  await publisher.query(`UPDATE pev_event_type SET max_bytes = 20 WHERE name = 'progress'`);
+  await applied();
+  await assert.rejects(emit(5), { code: '54000' });
+  await publisher.query(`UPDATE pev_event_type SET max_bytes = 65536 WHERE name = 'progress'`);
+  await applied();
+  assert.equal(await emit(5), 2);
 });
