@@ -301,10 +301,10 @@ event_number(const PevCatalog *catalog, Relation events, const EventType *type, 
 
 /* The row is in the table: all that follows it. */
 void
-event_stored(const EventType *type, int64 stream, int64 seq)
+event_stored(int64 stream, int64 seq, bool urgent)
 {
 	turn_confirm(stream, seq);
-	wake_stream(stream, seq, type->urgent);
+	wake_stream(stream, seq, urgent);
 }
 
 /* Ring for an event that is not stored. */
@@ -400,7 +400,7 @@ pev_after_insert(PG_FUNCTION_ARGS)
 	else if (is_replicated(stream))
 		wake_stream(stream, seq, type->urgent);
 	else
-		event_stored(type, stream, seq);
+		event_stored(stream, seq, type->urgent);
 	return PointerGetDatum(NULL);
 }
 

@@ -35,7 +35,7 @@ extern Jsonb *event_stamp(const EventType *type, int64 stream, const PevCatalog 
 						  Jsonb *data);
 extern void event_number(const PevCatalog *catalog, Relation events, const EventType *type,
 						 int64 stream, Jsonb *data, NumberedEvent *event);
-extern void event_stored(const EventType *type, int64 stream, int64 seq);
+extern void event_stored(int64 stream, int64 seq, bool urgent);
 extern bool event_conforms(const EventType *type, const Jsonb *data);
 extern void event_check(const EventType *type, const Jsonb *data, SchemaReport *report);
 

@@ -177,6 +177,7 @@ insert_one(EventInsert *insert, Oid function, Oid label, int64 stream, Jsonb *da
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	const EventType *type = event_type_by_label(catalog, label);
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
+	bool urgent = type->urgent; /* an index's function may have the catalogue read anew */
 	NumberedEvent event;
 
 	event_number(catalog, insert->events, type, stream, data, &event);
@@ -184,7 +185,7 @@ insert_one(EventInsert *insert, Oid function, Oid label, int64 stream, Jsonb *da
 	table_tuple_insert(insert->events, insert->slot, GetCurrentCommandId(true), 0, NULL);
 	if (insert->target->ri_NumIndices > 0)
 		compat_insert_index_tuples(insert->target, insert->slot, insert->estate);
-	event_stored(type, stream, event.seq);
+	event_stored(stream, event.seq, urgent);
 	ResetPerTupleExprContext(insert->estate);
 	MemoryContextSwitchTo(caller);
 	return event.seq;

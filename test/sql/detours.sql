@@ -90,6 +90,14 @@ SELECT count(*) FROM assistant_architect_events WHERE event_data->>'currentStep'
 SELECT pev_emit(7, 'progress', step(1));
 SELECT left(outcome('SELECT pev_emit(7, ''progress'', test.step(1))'), 5);
 ROLLBACK;
+-- An index's function that has the catalogue read anew while the event is on its way.
+BEGIN;
+CREATE FUNCTION test.stir() RETURNS void LANGUAGE sql AS $$UPDATE pev_event_type SET max_bytes = max_bytes WHERE name = 'chat'$$;
+CREATE FUNCTION test.restless(data jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+  $$BEGIN PERFORM test.stir(); RETURN pev_is_valid('progress', data); END$$;
+CREATE INDEX ON assistant_architect_events (test.restless(event_data));
+SELECT test.emit_both(1);
+ROLLBACK;
 -- A large event is stored apart from its row.
 SELECT pev_emit(3, 'Result', jsonb_build_object('summary', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 2000) i)));
 SELECT pg_column_size(event_data) > 8192 AS large, length(event_data->>'summary') FROM assistant_architect_events WHERE execution_id = 3;
