@@ -13,6 +13,7 @@
 #include "notifier.h"
 #include "shmem.h"
 #include "stamp.h"
+#include "token.h"
 #include "turn.h"
 #include "wake.h"
 
@@ -29,6 +30,7 @@ _PG_init(void)
 							   "Stamped as message_id into events of the agent family that come "
 							   "without one.",
 							   &pev_message_id, "", PGC_USERSET, 0, NULL, NULL, NULL);
+	token_init();
 	notifier_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -262,6 +262,126 @@ CREATE FUNCTION pev_register_stream_kind(prefix text, description text,
 COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
   'declare a prefix of stream keys and the event families it carries (NULL: all), or change it; needs INSERT and UPDATE on pev_stream_kind; raises 23514';
 
+-- Access ----------------------------------------------------------------------------------------
+--
+-- Nobody may call these until it is granted.  pev_token() spends the server's secret, so it stays
+-- its administrator's; what concerns only this database's tables belongs to the extension's owner,
+-- and runs with the owner's rights, so that a backend which makes tickets needs none on the tables.
+
+CREATE FUNCTION pev_token(stream text, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
+                          sub text DEFAULT NULL) RETURNS text
+  LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION pev_token(stream bigint, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
+                          sub text DEFAULT NULL) RETURNS text
+  LANGUAGE sql VOLATILE PARALLEL SAFE
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub) $$;
+CREATE FUNCTION pev_token(stream uuid, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
+                          sub text DEFAULT NULL) RETURNS text
+  LANGUAGE sql VOLATILE PARALLEL SAFE
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub) $$;
+COMMENT ON FUNCTION pev_token(text, interval, boolean, text) IS
+  'sign a JSON Web Token for a stream, "prefix:*" or "*", good for ttl (1 s to 30 days), to read or also to emit, for the user sub; raises 22003, 22004, 22023, 54000, 55000, 58030';
+COMMENT ON FUNCTION pev_token(bigint, interval, boolean, text) IS
+  'sign a JSON Web Token for a stream; raises 22004, 22023, 54000, 55000, 58030';
+COMMENT ON FUNCTION pev_token(uuid, interval, boolean, text) IS
+  'sign a JSON Web Token for the stream named by a UUID; raises 22004, 22023, 54000, 55000, 58030';
+
+CREATE FUNCTION pev_token_id(token text, OUT jti text, OUT expires timestamptz)
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_token_id(text) IS
+  'id of a token or ticket, and when it expires, if it says so; does not verify it; raises 22004, 22023, 22P02';
+
+CREATE FUNCTION pev_lifetime(lifetime interval, name text) RETURNS interval
+  LANGUAGE c STABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_lifetime(interval, text) IS
+  'the lifetime, if it is between 1 second and 30 days; raises 22004, 22023 by the name';
+
+CREATE FUNCTION pev_ticket_stream(stream text) RETURNS text
+  LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_ticket_stream(text) IS
+  'canonical spelling of a stream''s key; raises 22003, 22004, 22023';
+
+-- What has expired goes when something new comes; a few rows at a time, and none that another
+-- transaction is at, so that nobody waits for anybody.
+CREATE FUNCTION pev_ticket(stream text, ttl interval DEFAULT '1 min',
+                           lifetime interval DEFAULT '1 hour') RETURNS text
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+    DELETE FROM @extschema@.pev_ticket WHERE hash IN (
+      SELECT t.hash FROM @extschema@.pev_ticket t
+      WHERE coalesce(t.expires, t.redeem_before) < now() LIMIT 100 FOR UPDATE SKIP LOCKED);
+    WITH made AS (
+      SELECT 'pevt_' || translate(encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()),
+                                         'base64'), '+/=', '-_') AS ticket
+    ), kept AS (
+      INSERT INTO @extschema@.pev_ticket (hash, stream, redeem_before, lifetime)
+      SELECT sha256(convert_to(m.ticket, 'UTF8')), @extschema@.pev_ticket_stream($1),
+        clock_timestamp() + @extschema@.pev_lifetime($2, 'ttl'),
+        @extschema@.pev_lifetime($3, 'lifetime')
+      FROM made m
+    )
+    SELECT m.ticket FROM made m
+  $$;
+CREATE FUNCTION pev_ticket(stream bigint, ttl interval DEFAULT '1 min',
+                           lifetime interval DEFAULT '1 hour') RETURNS text
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE
+  AS $$ SELECT @extschema@.pev_ticket(stream::text, ttl, lifetime) $$;
+CREATE FUNCTION pev_ticket(stream uuid, ttl interval DEFAULT '1 min',
+                           lifetime interval DEFAULT '1 hour') RETURNS text
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE
+  AS $$ SELECT @extschema@.pev_ticket(stream::text, ttl, lifetime) $$;
+COMMENT ON FUNCTION pev_ticket(text, interval, interval) IS
+  'make a ticket to one stream, to be redeemed within ttl and then good for reconnecting for lifetime (each 1 s to 30 days); raises 22003, 22004, 22023';
+COMMENT ON FUNCTION pev_ticket(bigint, interval, interval) IS
+  'make a ticket to one stream; raises 22004, 22023';
+COMMENT ON FUNCTION pev_ticket(uuid, interval, interval) IS
+  'make a ticket to the stream named by a UUID; raises 22004, 22023';
+
+CREATE FUNCTION pev_redeem_ticket(hash bytea, stream text) RETURNS timestamptz
+  LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
+  SET search_path = pg_catalog, pg_temp
+  AS $$
+    WITH first_use AS (
+      UPDATE @extschema@.pev_ticket t SET redeemed_at = now(), expires = now() + t.lifetime
+      WHERE t.hash = $1 AND t.stream = $2 AND t.redeemed_at IS NULL AND t.redeem_before > now()
+      RETURNING t.expires
+    )
+    SELECT f.expires FROM first_use f
+    UNION ALL
+    SELECT t.expires FROM @extschema@.pev_ticket t
+    WHERE t.hash = $1 AND t.stream = $2 AND t.expires > now()
+  $$;
+COMMENT ON FUNCTION pev_redeem_ticket(bytea, text) IS
+  'for the streamer: when the ticket of this SHA-256 expires, now that it is redeemed or reused for the stream; NULL: it is not valid';
+
+CREATE FUNCTION pev_revoke_token(token text, expires timestamptz DEFAULT NULL) RETURNS void
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+    DELETE FROM @extschema@.pev_revoked_token WHERE jti IN (
+      SELECT r.jti FROM @extschema@.pev_revoked_token r
+      WHERE r.expires < now() LIMIT 100 FOR UPDATE SKIP LOCKED);
+    DELETE FROM @extschema@.pev_ticket WHERE hash = sha256(convert_to($1, 'UTF8'));
+    INSERT INTO @extschema@.pev_revoked_token AS r (jti, expires)
+    SELECT i.jti, coalesce($2, i.expires, now() + interval '30 days')
+    FROM @extschema@.pev_token_id($1) i
+    ON CONFLICT (jti) DO UPDATE
+      SET expires = greatest(r.expires, EXCLUDED.expires), xact = EXCLUDED.xact;
+    SELECT pg_notify('pev_revoked', '');
+  $$;
+COMMENT ON FUNCTION pev_revoke_token(text, timestamptz) IS
+  'end all streams of a token, a ticket or a jti at once, and refuse it from now on; expires: when to forget it, by default when it says that it expires, else in 30 days; raises 22004, 22023, 22P02';
+
+ALTER FUNCTION pev_ticket(text, interval, interval) OWNER TO @extowner@;
+ALTER FUNCTION pev_ticket(bigint, interval, interval) OWNER TO @extowner@;
+ALTER FUNCTION pev_ticket(uuid, interval, interval) OWNER TO @extowner@;
+ALTER FUNCTION pev_redeem_ticket(bytea, text) OWNER TO @extowner@;
+ALTER FUNCTION pev_revoke_token(text, timestamptz) OWNER TO @extowner@;
+REVOKE ALL ON FUNCTION pev_token(text, interval, boolean, text),
+  pev_token(bigint, interval, boolean, text), pev_token(uuid, interval, boolean, text),
+  pev_ticket(text, interval, interval), pev_ticket(bigint, interval, interval),
+  pev_ticket(uuid, interval, interval), pev_redeem_ticket(bytea, text),
+  pev_revoke_token(text, timestamptz) FROM PUBLIC;
+
 -- The notifier --------------------------------------------------------------------------------
 
 CREATE FUNCTION pev_notifier_status(

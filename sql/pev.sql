@@ -105,6 +105,41 @@ COMMENT ON COLUMN assistant_architect_events.event_type IS 'what the event says;
 COMMENT ON COLUMN assistant_architect_events.event_data IS 'what clients receive';
 COMMENT ON COLUMN assistant_architect_events.created_at IS 'when the event was numbered; sorts as seq does';
 
+-- What the streamer admits clients by, besides tokens, which nobody keeps: see functions.sql.
+
+CREATE TABLE pev_ticket (
+  hash bytea PRIMARY KEY,
+  stream text COLLATE "C" NOT NULL,
+  redeem_before timestamptz NOT NULL,
+  lifetime interval NOT NULL,
+  redeemed_at timestamptz,
+  expires timestamptz,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON pev_ticket (coalesce(expires, redeem_before));
+COMMENT ON TABLE pev_ticket IS 'one-time tickets, made by pev_ticket(); a dump leaves them out';
+COMMENT ON COLUMN pev_ticket.hash IS 'SHA-256 of the ticket, which is kept nowhere';
+COMMENT ON COLUMN pev_ticket.stream IS 'key of the stream that it admits to';
+COMMENT ON COLUMN pev_ticket.redeem_before IS 'when it becomes worthless unless it has been redeemed';
+COMMENT ON COLUMN pev_ticket.lifetime IS 'how long it is good for reconnecting after it has been redeemed';
+COMMENT ON COLUMN pev_ticket.redeemed_at IS 'when it was first used; NULL: not yet';
+COMMENT ON COLUMN pev_ticket.expires IS 'when its lifetime ends; NULL: not redeemed yet';
+COMMENT ON COLUMN pev_ticket.created_at IS 'when it was made';
+
+CREATE TABLE pev_revoked_token (
+  jti text COLLATE "C" PRIMARY KEY,
+  expires timestamptz NOT NULL,
+  xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  revoked_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX ON pev_revoked_token (xact);
+CREATE INDEX ON pev_revoked_token (expires);
+COMMENT ON TABLE pev_revoked_token IS 'tokens revoked by pev_revoke_token()';
+COMMENT ON COLUMN pev_revoked_token.jti IS 'id of the token; of a ticket, its hash in hexadecimal';
+COMMENT ON COLUMN pev_revoked_token.expires IS 'when the token expires anyway and the row can go';
+COMMENT ON COLUMN pev_revoked_token.xact IS 'transaction that revoked it, by which streamers find what they have not seen';
+COMMENT ON COLUMN pev_revoked_token.revoked_at IS 'when it was revoked';
+
 -- Triggers.  All work on an event is in these, so that INSERT and COPY do what pev_emit() does.
 
 CREATE FUNCTION pev_before_insert() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
@@ -162,6 +197,7 @@ SELECT pg_extension_config_dump('pev_event_type', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('pev_stream_kind', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('pev_stream', '');
 SELECT pg_extension_config_dump('pev_stream_id_seq', '');
+SELECT pg_extension_config_dump('pev_revoked_token', '');
 SELECT pg_extension_config_dump('assistant_architect_events', '');
 SELECT pg_extension_config_dump('assistant_architect_events_id_seq', '');
 
@@ -169,6 +205,8 @@ SELECT pg_extension_config_dump('assistant_architect_events_id_seq', '');
 ALTER TABLE pev_event_type OWNER TO @extowner@;
 ALTER TABLE pev_stream_kind OWNER TO @extowner@;
 ALTER TABLE pev_stream OWNER TO @extowner@;
+ALTER TABLE pev_ticket OWNER TO @extowner@;
+ALTER TABLE pev_revoked_token OWNER TO @extowner@;
 ALTER TABLE assistant_architect_events OWNER TO @extowner@;
 
 -- The catalogue describes; it holds no data of anyone's.

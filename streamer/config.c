@@ -17,11 +17,15 @@
 
 #include "config.h"
 #include "mem.h"
+#include "origin.h"
 
 typedef enum OptionType
 {
 	OPTION_FLAG,
 	OPTION_STRING,
+	OPTION_NAME,    /* of a cookie */
+	OPTION_FILES,   /* may be repeated, as the next */
+	OPTION_ORIGINS, /* see origin.c */
 	OPTION_COUNT,
 	OPTION_SIZE,
 	OPTION_DURATION,
@@ -78,8 +82,24 @@ static const Option options[] = {
 	 "seconds)"},
 	{"--drain-timeout", "PEV_DRAIN_TIMEOUT", OPTION_DURATION, "5s", 0, HOUR, AT(drain_timeout),
 	 "DURATION", "how long to wait on SIGTERM until clients have been told to come back"},
+	{"--jwt-secret-file", "PEV_JWT_SECRET_FILE", OPTION_FILES, NULL, 0, 0, AT(secret_files), "FILE",
+	 "secret of at least 32 bytes that tokens are signed with (HS256), or KID=FILE; may be "
+	 "repeated; "
+	 "read again on SIGHUP. With this or the next, whoever brings no valid token is refused"},
+	{"--jwt-key-file", "PEV_JWT_KEY_FILE", OPTION_FILES, NULL, 0, 0, AT(key_files), "FILE",
+	 "public key in PEM that tokens are verified with, RSA (RS256) or P-256 (ES256), or KID=FILE; "
+	 "may be repeated; read again on SIGHUP"},
+	{"--jwt-audience", "PEV_JWT_AUDIENCE", OPTION_STRING, NULL, 0, 0, AT(audience), "NAME",
+	 "what the claim aud of a token must be, or hold; without this option it is not looked at"},
+	{"--jwt-issuer", "PEV_JWT_ISSUER", OPTION_STRING, NULL, 0, 0, AT(issuer), "NAME",
+	 "what the claim iss of a token must be; without this option it is not looked at"},
+	{"--token-cookie", "PEV_TOKEN_COOKIE", OPTION_NAME, NULL, 0, 0, AT(token_cookie), "NAME",
+	 "cookie in which a token may come, besides the header Authorization and the parameter token"},
+	{"--cors-origin", "PEV_CORS_ORIGIN", OPTION_ORIGINS, NULL, 0, 0, AT(cors_origins), "ORIGIN",
+	 "origin whose pages may read responses, with credentials; may be repeated; * is every origin, "
+	 "without credentials"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
-	 NULL, "serve everybody on an address that is not loopback"},
+	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--log-level", "PEV_LOG_LEVEL", OPTION_LEVEL, "info", 0, 0, AT(log_level), "LEVEL",
 	 "least level logged: debug, info, warning or error"},
 	{"--help", NULL, OPTION_FLAG, NULL, 0, 0, AT(help), NULL, "show this and exit"},
@@ -242,6 +262,51 @@ flag_parse(const char *text, bool *value)
 		   strcmp(text, "false") == 0;
 }
 
+/* Is it a name that a cookie may have?  Fewer than RFC 6265 allows, but all that are in use. */
+static bool
+cookie_name_is_valid(const char *text)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+
+	return *text != '\0' && text[strspn(text, allowed)] == '\0';
+}
+
+/* Replace a string. */
+static void
+string_set(char **field, const char *value)
+{
+	free(*field);
+	*field = mem_string(value);
+}
+
+/* Add to a list; false if it is full. */
+static bool
+list_add(StringList *list, const char *value, size_t len)
+{
+	if (list->count == CONFIG_LIST_MAX)
+		return false;
+	list->items[list->count] = mem_zero(len + 1);
+	memcpy(list->items[list->count++], value, len);
+	return true;
+}
+
+/* Empty a list. */
+static void
+list_free(StringList *list)
+{
+	while (list->count > 0)
+		free(list->items[--list->count]);
+	list->preset = false;
+}
+
+/* Can this be an item of a list of this type? */
+static bool
+item_is_valid(OptionType type, const char *value)
+{
+	return type == OPTION_ORIGINS ? origin_is_valid(value) : *value != '\0';
+}
+
 /* Say which range a number must be in. */
 static bool
 option_out_of_range(const Option *option, const char *name, char *error)
@@ -262,6 +327,10 @@ option_malformed(const Option *option, const char *name, char *error)
 {
 	static const char *const wanted[] = {
 		[OPTION_FLAG] = "on or off",
+		[OPTION_NAME] = "a name of letters, digits, _, - and .",
+		[OPTION_FILES] = "a file's path, or KID=PATH, and there may be 16",
+		[OPTION_ORIGINS] = "an origin as browsers send it, as https://example.org, or *, and there "
+						   "may be 16",
 		[OPTION_COUNT] = "a whole number",
 		[OPTION_SIZE] = "a whole number with a unit: B, kB (KiB), MB (MiB) or GB (GiB)",
 		[OPTION_DURATION] = "a whole number with a unit: ms, s, min or h",
@@ -286,8 +355,16 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 			ok = flag_parse(value, field);
 			break;
 		case OPTION_STRING:
-			free(*(char **) field);
-			*(char **) field = mem_string(value);
+			string_set(field, value);
+			break;
+		case OPTION_NAME:
+			ok = cookie_name_is_valid(value);
+			if (ok)
+				string_set(field, value);
+			break;
+		case OPTION_FILES:
+		case OPTION_ORIGINS:
+			ok = item_is_valid(option->type, value) && list_add(field, value, strlen(value));
 			break;
 		case OPTION_COUNT:
 		case OPTION_SIZE:
@@ -304,6 +381,48 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 			break;
 	}
 	return ok || option_malformed(option, name, error);
+}
+
+/* Is it an option that may be repeated? */
+static bool
+option_is_list(const Option *option)
+{
+	return option->type == OPTION_FILES || option->type == OPTION_ORIGINS;
+}
+
+/* Set an option from its variable, which holds a list's items with spaces between them. */
+static bool
+option_set_variable(Config *config, const Option *option, const char *value, char *error)
+{
+	StringList *list = (StringList *) ((char *) config + option->offset);
+	char *item;
+	bool ok = true;
+
+	if (!option_is_list(option))
+		return option_set(config, option, option->env, value, error);
+	while (ok && *(value += strspn(value, " ")) != '\0')
+	{
+		size_t len = strcspn(value, " ");
+
+		item = mem_zero(len + 1);
+		memcpy(item, value, len);
+		ok = option_set(config, option, option->env, item, error);
+		free(item);
+		value += len;
+	}
+	list->preset = true;
+	return ok;
+}
+
+/* Set an option from the command line; what its variable said of a list is forgotten. */
+static bool
+option_set_argument(Config *config, const Option *option, const char *value, char *error)
+{
+	StringList *list = (StringList *) ((char *) config + option->offset);
+
+	if (option_is_list(option) && list->preset)
+		list_free(list);
+	return option_set(config, option, option->flag, value, error);
 }
 
 /* Find the option that a command-line word names, up to its "=". */
@@ -346,7 +465,7 @@ config_take_argument(Config *config, int argc, char **argv, int *i, char *error)
 		snprintf(error, CONFIG_ERROR_MAX, "%s needs a value: %s", option->flag, option->arg);
 		return false;
 	}
-	return option_set(config, option, option->flag, value, error);
+	return option_set_argument(config, option, value, error);
 }
 
 /* Take defaults, then the environment, which is empty where a variable is. */
@@ -361,24 +480,66 @@ config_take_environment(Config *config, ConfigGetenv env, char *error)
 		if (option->fallback != NULL &&
 			!option_set(config, option, option->flag, option->fallback, error))
 			return false;
-		if (value != NULL && *value != '\0' &&
-			!option_set(config, option, option->env, value, error))
+		if (value != NULL && *value != '\0' && !option_set_variable(config, option, value, error))
 			return false;
 	}
 	return true;
+}
+
+/* Are there keys to verify tokens with?  If not, everybody is served. */
+bool
+config_has_keys(const Config *config)
+{
+	return config->secret_files.count + config->key_files.count > 0;
+}
+
+/* Refuse combinations of options about who may listen. */
+static bool
+config_check_access(const Config *config, char *error)
+{
+	const char *why = NULL;
+	bool keys = config_has_keys(config);
+
+	if (!config->listen.loopback && !config->insecure_no_auth && !keys)
+		why = "--listen: refusing to serve everybody on an address that is not loopback; give "
+			  "--jwt-secret-file or --jwt-key-file, or --insecure-no-auth if that is meant";
+	else if (config->insecure_no_auth && keys)
+		why = "--insecure-no-auth: serving everybody is at odds with the keys given";
+	else if (!keys &&
+			 (config->audience != NULL || config->issuer != NULL || config->token_cookie != NULL))
+		why = "--jwt-audience, --jwt-issuer and --token-cookie mean nothing without "
+			  "--jwt-secret-file or --jwt-key-file";
+	else if ((config->audience != NULL && *config->audience == '\0') ||
+			 (config->issuer != NULL && *config->issuer == '\0'))
+		why = "--jwt-audience and --jwt-issuer must not be empty";
+	if (why != NULL)
+		snprintf(error, CONFIG_ERROR_MAX, "%s", why);
+	return why == NULL;
+}
+
+/* Refuse "*" beside what it cannot be combined with. */
+static bool
+config_check_origins(const Config *config, char *error)
+{
+	const StringList *origins = &config->cors_origins;
+	bool any = false;
+
+	for (int i = 0; i < origins->count; i++)
+		any = any || strcmp(origins->items[i], "*") == 0;
+	if (!any || (origins->count == 1 && config->token_cookie == NULL))
+		return true;
+	snprintf(error, CONFIG_ERROR_MAX,
+			 "--cors-origin: * is without credentials, so neither other origins nor --token-cookie "
+			 "go with it");
+	return false;
 }
 
 /* Refuse combinations of options that are each right alone. */
 static bool
 config_check(const Config *config, char *error)
 {
-	if (!config->listen.loopback && !config->insecure_no_auth)
-	{
-		snprintf(error, CONFIG_ERROR_MAX,
-				 "--listen: refusing to serve everybody on an address that is not loopback; "
-				 "use --insecure-no-auth if that is meant");
+	if (!config_check_access(config, error) || !config_check_origins(config, error))
 		return false;
-	}
 	if (config->stream_backlog_bytes > config->backlog_bytes)
 	{
 		snprintf(error, CONFIG_ERROR_MAX,
@@ -461,6 +622,14 @@ config_help(void)
 void
 config_free(Config *config)
 {
-	free(config->dsn);
-	config->dsn = NULL;
+	char **strings[] = {&config->dsn, &config->audience, &config->issuer, &config->token_cookie};
+
+	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
+	{
+		free(*strings[i]);
+		*strings[i] = NULL;
+	}
+	list_free(&config->secret_files);
+	list_free(&config->key_files);
+	list_free(&config->cors_origins);
 }

@@ -14,6 +14,15 @@
 #include "log.h"
 
 #define CONFIG_ERROR_MAX 256
+#define CONFIG_LIST_MAX  16 /* times that an option may be repeated; config.c says it in words */
+
+/* What an option that may be repeated was given. */
+typedef struct StringList
+{
+	int count;
+	char *items[CONFIG_LIST_MAX];
+	bool preset; /* by the environment: the command line replaces it */
+} StringList;
 
 /* An address to listen on. */
 typedef struct ListenAddress
@@ -38,6 +47,12 @@ typedef struct Config
 	int64_t max_clients_per_ip; /* 0: as many as all together */
 	int64_t send_timeout;
 	int64_t drain_timeout;
+	StringList secret_files;
+	StringList key_files;
+	char *audience; /* NULL: not looked at, as the next */
+	char *issuer;
+	char *token_cookie; /* NULL: no cookie */
+	StringList cors_origins;
 	bool insecure_no_auth;
 	LogLevel log_level;
 	bool help;
@@ -48,6 +63,7 @@ typedef const char *(*ConfigGetenv)(const char *name);
 
 extern bool config_parse(Config *config, int argc, char **argv, ConfigGetenv env,
 						 char error[CONFIG_ERROR_MAX]);
+extern bool config_has_keys(const Config *config);
 extern char *config_help(void);
 extern void config_free(Config *config);
 

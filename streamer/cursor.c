@@ -100,6 +100,13 @@ utf8_char(const unsigned char *text, size_t left)
 	return len;
 }
 
+/* May this byte stand in a key, though perhaps not at its beginning? */
+bool
+stream_key_byte(unsigned char c)
+{
+	return c >= 0x80 || isalnum(c) || (c != '\0' && strchr("_-.:@+~=", c) != NULL);
+}
+
 /* Does the text keep the rules that bad_key states? */
 static bool
 key_is_valid(const char *text, size_t len)
@@ -116,7 +123,7 @@ key_is_valid(const char *text, size_t len)
 
 		if (width == 0)
 			return false;
-		if (width == 1 && !isalnum(c) && c != '_' && (i == 0 || strchr("-.:@+~=", c) == NULL))
+		if (!stream_key_byte(c) || (i == 0 && width == 1 && !isalnum(c) && c != '_'))
 			return false;
 		i += width;
 	}
@@ -140,36 +147,45 @@ key_is_uuid(const char *text, size_t len)
 }
 
 /*
- * Parse the path segment that names a stream.  Digits alone are the stream's
+ * Bring a key into its canonical spelling.  Digits alone are the stream's
  * number, without leading zeros; a UUID is folded to lower case.
  */
 const char *
-stream_key_parse(const char *raw, size_t len, StreamKey *key)
+stream_key_canonical(const char *text, size_t len, StreamKey *key)
 {
-	char text[STREAM_KEY_MAX + 1];
-	const char *error;
-	const char *start = text;
-	size_t n;
-
-	error = percent_decode(raw, len, false, text, sizeof(text), &n);
-	if (error != NULL)
-		return error == bad_length ? bad_key : error;
-	if (!key_is_valid(text, n))
+	if (!key_is_valid(text, len))
 		return bad_key;
-	key->numeric = strspn(text, "0123456789") == n;
+	key->numeric = strspn(text, "0123456789") == len;
 	if (key->numeric)
 	{
-		start += strspn(text, "0");
+		const char *start = text + strspn(text, "0");
+
 		if (*start == '\0')
 			start--;
 		if (!cursor_number(start, &key->id))
 			return bad_range;
+		len -= (size_t) (start - text);
+		text = start;
 	}
-	else if (key_is_uuid(text, n))
-		for (size_t i = 0; i < n; i++)
-			text[i] = (char) tolower((unsigned char) text[i]);
-	memcpy(key->text, start, strlen(start) + 1);
+	memcpy(key->text, text, len);
+	key->text[len] = '\0';
+	if (key_is_uuid(text, len))
+		for (size_t i = 0; i < len; i++)
+			key->text[i] = (char) tolower((unsigned char) text[i]);
 	return NULL;
+}
+
+/* Parse the path segment that names a stream. */
+const char *
+stream_key_parse(const char *raw, size_t len, StreamKey *key)
+{
+	char text[STREAM_KEY_MAX + 1];
+	size_t n;
+	const char *error = percent_decode(raw, len, false, text, sizeof(text), &n);
+
+	if (error != NULL)
+		return error == bad_length ? bad_key : error;
+	return stream_key_canonical(text, n, key);
 }
 
 /* Parse a decimal number of a bigint's range, digits alone. */

@@ -78,11 +78,19 @@ static const char *const db_statement_text[DB_STATEMENTS] = {
 				" WHERE a.execution_id = $1::bigint AND a.seq > $2::bigint"
 				" AND a.event_type::text = ANY ($3::text[]))",
 	[DB_TYPES] = "SELECT t.name FROM @schema@.pev_event_type t",
+	[DB_REVOKED] = "SELECT pg_snapshot_xmin(pg_current_snapshot()), r.jti,"
+				   " date_part('epoch', least(r.expires, timestamptz '9999-01-01'))::bigint"
+				   " FROM (VALUES (1)) AS v LEFT JOIN @schema@.pev_revoked_token r"
+				   " ON r.xact >= $1::xid8 AND r.expires > now()",
+	[DB_TICKETS] = "SELECT w.ord, ceil(date_part('epoch',"
+				   "  @schema@.pev_redeem_ticket(decode(w.hash, 'hex'), w.key)))::bigint"
+				   " FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(hash, key, ord)",
 };
 
 static const char *const db_statement_name[DB_STATEMENTS] = {
-	[DB_LOOK] = "pev_look", [DB_READ] = "pev_read",   [DB_KEYS] = "pev_keys",
-	[DB_REST] = "pev_rest", [DB_TYPES] = "pev_types",
+	[DB_LOOK] = "pev_look",       [DB_READ] = "pev_read",   [DB_KEYS] = "pev_keys",
+	[DB_REST] = "pev_rest",       [DB_TYPES] = "pev_types", [DB_REVOKED] = "pev_revoked",
+	[DB_TICKETS] = "pev_tickets",
 };
 
 /*
@@ -94,19 +102,20 @@ static const char db_settings[] =
 	"SET search_path = pg_catalog; SET enable_seqscan = off; SET enable_bitmapscan = off;"
 	"SET jit = off; SET plan_cache_mode = force_generic_plan;"
 	"SET statement_timeout = 0; SET idle_session_timeout = 0;"
-	"LISTEN pev; LISTEN pev_live";
+	"LISTEN pev; LISTEN pev_live; LISTEN pev_revoked";
 
 static const char db_find_extension[] =
 	"SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e"
 	" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pev'";
 
 /*
- * Fails at once if the role may not read what the statements read.  Otherwise
+ * Fails at once if the role may not read what the statements read, and call what they call.  Otherwise
  * only those that need a missing right would fail, each time one is sent.
  */
 static const char db_check_access[] =
 	"SELECT FROM @schema@.assistant_architect_events, @schema@.pev_stream,"
-	" @schema@.pev_event_type LIMIT 0";
+	" @schema@.pev_event_type, @schema@.pev_revoked_token,"
+	" @schema@.pev_redeem_ticket(NULL, NULL) LIMIT 0";
 
 typedef enum DbStep
 {

@@ -22,9 +22,11 @@ typedef enum DbStatement
 {
 	DB_LOOK, /* $1 bigint[] ids or NULL, $2 text[] keys: ord, id, last seq, is it terminal */
 	DB_READ, /* $1 bigint[] ids, $2 bigint[] after, $3 int[] limits: ord, seq, type, data, terminal, age */
-	DB_KEYS,  /* $1 bigint[] ids: id, key */
-	DB_REST,  /* $1 bigint id, $2 bigint after, $3 text[] types: are there such rows */
-	DB_TYPES, /* all type names */
+	DB_KEYS,    /* $1 bigint[] ids: id, key */
+	DB_REST,    /* $1 bigint id, $2 bigint after, $3 text[] types: are there such rows */
+	DB_TYPES,   /* all type names */
+	DB_REVOKED, /* $1 xid8: transactions seen; then id, expiry of those revoked by others, if any */
+	DB_TICKETS, /* $1 text[] hashes in hexadecimal, $2 text[] keys: ord, expiry or NULL */
 	DB_STATEMENTS
 } DbStatement;
 

@@ -26,6 +26,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "cursor.h"
 #include "db.h"
 #include "events.h"
@@ -35,6 +36,7 @@
 #include "lookup.h"
 #include "metrics.h"
 #include "respond.h"
+#include "ticket.h"
 
 /*
  * An HTTP/1.1 response is written straight into the connection's memory; one of
@@ -93,6 +95,10 @@ typedef struct Refusal
 
 static const Refusal refusal_draining = {"draining", MHD_HTTP_SERVICE_UNAVAILABLE, COME_BACK_DRAIN,
 										 METRIC_REFUSED_DRAINING};
+static const Refusal refusal_database = {"the database is not available",
+										 MHD_HTTP_SERVICE_UNAVAILABLE, 1, METRIC_REFUSED_DATABASE};
+static const Refusal refusal_ticket = {"the ticket is in use", MHD_HTTP_SERVICE_UNAVAILABLE, 1,
+									   METRIC_REFUSED_TICKET};
 static const Refusal refusal_clients = {"too many clients", MHD_HTTP_SERVICE_UNAVAILABLE,
 										COME_BACK_OVERLOAD, METRIC_REFUSED_CLIENTS};
 static const Refusal refusal_clients_per_ip = {"too many clients from this address",
@@ -283,6 +289,8 @@ events_continue(Request *req)
 		return MHD_NO;
 	if (serving.draining)
 		return request_refuse(req, &refusal_draining);
+	if (access_is_withdrawn(req))
+		return access_answer_withdrawn(req);
 	switch (req->sub->verdict)
 	{
 		case VERDICT_CLOSED:
@@ -314,16 +322,43 @@ request_subscribe(Request *req, const char *path, const char *query)
 	return NULL;
 }
 
+/* May the request be answered?  If not, it is refused, or waits until that is known. */
+static bool
+request_has_access(Request *req, enum MHD_Result *answer)
+{
+	if (serving.draining)
+	{
+		*answer = request_refuse(req, &refusal_draining);
+		return false;
+	}
+	switch (access_check_stream(req, answer))
+	{
+		case ACCESS_GRANTED:
+			return true;
+		case ACCESS_UNKNOWN:
+			*answer = request_refuse(req, &refusal_database);
+			return false;
+		case ACCESS_IN_USE:
+			*answer = request_refuse(req, &refusal_ticket);
+			return false;
+		default:
+			return false;
+	}
+}
+
 /* GET or HEAD /events/:stream, called again when the answer is known. */
 enum MHD_Result
 events_request(Request *req)
 {
 	const Refusal *refusal;
+	enum MHD_Result answer;
 	char *query;
 	const char *error;
 
 	if (req->sub != NULL)
 		return events_continue(req);
+	if (!request_has_access(req, &answer))
+		return answer;
 	refusal = request_enter(req);
 	if (refusal != NULL)
 	{
@@ -342,6 +377,7 @@ events_request(Request *req)
 		request_leave(req);
 		return respond_bad(req->conn, error);
 	}
+	access_attach(req);
 	request_watch(req);
 	if (lookup_admit(req->sub))
 	{
@@ -357,6 +393,7 @@ events_request(Request *req)
 void
 events_end(Request *req, enum MHD_RequestTerminationCode code)
 {
+	access_end(req);
 	if (req->sub == NULL)
 		return;
 	if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && req->hang_up.fd >= 0)
@@ -392,6 +429,7 @@ events_drain(void)
 	Subscriber *sub;
 
 	serving.draining = true;
+	ticket_give_up();
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)

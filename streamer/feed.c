@@ -22,6 +22,8 @@
 #include "metrics.h"
 #include "newid.h"
 #include "reader.h"
+#include "revoked.h"
+#include "ticket.h"
 #include "types.h"
 
 static struct
@@ -112,6 +114,8 @@ feed_on_notify(const char *channel, const char *payload)
 {
 	if (strcmp(channel, "pev_live") == 0)
 		feed_on_live(payload);
+	else if (strcmp(channel, "pev_revoked") == 0)
+		revoked_want();
 	else
 		feed_on_doorbell(payload);
 }
@@ -136,6 +140,7 @@ feed_on_poll(void *arg)
 	timer_set(&feed.poll_timer, feed.poll, feed_on_poll, NULL);
 	if (!db_is_up())
 		return;
+	revoked_want();
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		if (stream->closed_at == 0 && loop_now() - stream->read_time >= feed.poll)
@@ -150,6 +155,7 @@ feed_on_ready(void)
 {
 	Stream *stream;
 
+	revoked_start();
 	lookup_everything();
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
@@ -165,6 +171,7 @@ feed_on_lost(void)
 	feed_comment("the database is not available; events will follow when it is back");
 	newid_reset();
 	lookup_give_up();
+	ticket_give_up();
 	hub_forget_lingering();
 }
 
@@ -173,9 +180,13 @@ void
 feed_pump(void)
 {
 	static bool (*const kinds[])(void) = {reader_send_tails, reader_send_pages, lookup_send,
-										  newid_send,        lookup_send_types, lookup_send_rest};
+										  newid_send,        lookup_send_types, lookup_send_rest,
+										  ticket_send};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
+	/* Out of turn: nobody is sent an event who has no right to it any more. */
+	if (db_is_idle())
+		revoked_send();
 	for (size_t i = 0; i < count && db_is_idle(); i++)
 	{
 		feed.turn = (feed.turn + 1) % count;

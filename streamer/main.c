@@ -16,7 +16,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "access.h"
 #include "config.h"
+#include "cors.h"
 #include "db.h"
 #include "events.h"
 #include "feed.h"
@@ -79,7 +81,7 @@ main_on_signal(void *arg, uint32_t events)
 	while (read(signal_watch.fd, &info, sizeof(info)) == sizeof(info))
 	{
 		if (info.ssi_signo == SIGHUP)
-			log_info("SIGHUP: there is nothing to reload");
+			access_reload();
 		else
 			main_drain(info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
@@ -134,6 +136,9 @@ main_serve(const Config *config)
 	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages, LINGER);
 	subscriber_init(&hooks, config->heartbeat);
 	page_init(pages);
+	if (!access_start(config))
+		return EXIT_USAGE;
+	cors_start(&config->cors_origins);
 	if (!http_start(config))
 		return EXIT_FAILURE;
 	feed_start(config->dsn, config->poll);
@@ -143,6 +148,7 @@ main_serve(const Config *config)
 	http_run();
 	http_stop();
 	feed_stop();
+	access_stop();
 	subscriber_close();
 	hub_close();
 	timer_clear(&drain_timer);

@@ -7,8 +7,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <microhttpd.h>
 
+#include "grant.h"
 #include "loop.h"
 #include "peers.h"
 #include "subscriber.h"
@@ -24,8 +26,11 @@ typedef struct Request
 	bool head;
 	bool chunked; /* it is HTTP/1.1 or later */
 	struct MHD_Connection *conn;
-	Subscriber *sub; /* of a stream's request, once it has been found valid */
-	Peer *peer;      /* whose client it is; NULL: not counted */
+	Subscriber *sub;     /* of a stream's request, once it has been found valid */
+	Peer *peer;          /* whose client it is; NULL: not counted */
+	Grant *grant;        /* what lets it listen; NULL: nothing is needed, or nothing is known yet */
+	char *ticket_stream; /* while the database is to redeem a ticket for it */
+	TAILQ_ENTRY(Request) ticket_link; /* in the queue for that */
 	Watch hang_up;
 } Request;
 

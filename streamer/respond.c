@@ -4,10 +4,12 @@
  *
  * Every function queues the response, or returns it for headers of its own.
  */
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "cors.h"
 #include "log.h"
 #include "mem.h"
 #include "respond.h"
@@ -36,11 +38,14 @@ respond_text(const char *type, const char *body)
 	return response;
 }
 
-/* Queue a response and give it up. */
+/* Queue a response and give it up.  Every response goes this way. */
 enum MHD_Result
 respond_send(struct MHD_Connection *conn, unsigned int status, struct MHD_Response *response)
 {
-	enum MHD_Result result = MHD_queue_response(conn, status, response);
+	enum MHD_Result result;
+
+	cors_mark(conn, response);
+	result = MHD_queue_response(conn, status, response);
 
 	MHD_destroy_response(response);
 	return result;
@@ -96,6 +101,20 @@ respond_bad_method(struct MHD_Connection *conn, const char *allow)
 	return respond_send(conn, MHD_HTTP_METHOD_NOT_ALLOWED, response);
 }
 
+/* It is served to nobody without a token (401), or not to this one's bearer (403). */
+enum MHD_Result
+respond_denied(struct MHD_Connection *conn, unsigned int status, const char *why)
+{
+	bool forbidden = status == MHD_HTTP_FORBIDDEN;
+	struct MHD_Response *response =
+		respond_problem(status, forbidden ? "Forbidden" : "Unauthorized", why);
+
+	respond_header(response, "WWW-Authenticate",
+				   forbidden ? "Bearer error=\"insufficient_scope\""
+							 : "Bearer error=\"invalid_token\"");
+	return respond_send(conn, status, response);
+}
+
 /* It cannot be served now, but in so many milliseconds perhaps. */
 enum MHD_Result
 respond_busy(struct MHD_Connection *conn, unsigned int status, const char *why, unsigned int ms)
@@ -116,6 +135,7 @@ respond_options(struct MHD_Connection *conn, const char *allow)
 	struct MHD_Response *response = respond_text(NULL, "");
 
 	respond_header(response, "Allow", allow);
+	cors_preflight(conn, response, allow);
 	return respond_send(conn, MHD_HTTP_NO_CONTENT, response);
 }
 

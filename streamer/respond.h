@@ -14,6 +14,8 @@ extern enum MHD_Result respond_send(struct MHD_Connection *conn, unsigned int st
 extern enum MHD_Result respond_bad(struct MHD_Connection *conn, const char *detail);
 extern enum MHD_Result respond_not_found(struct MHD_Connection *conn);
 extern enum MHD_Result respond_bad_method(struct MHD_Connection *conn, const char *allow);
+extern enum MHD_Result respond_denied(struct MHD_Connection *conn, unsigned int status,
+									  const char *why);
 extern enum MHD_Result respond_busy(struct MHD_Connection *conn, unsigned int status,
 									const char *why, unsigned int ms);
 extern enum MHD_Result respond_options(struct MHD_Connection *conn, const char *allow);

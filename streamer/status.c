@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "access.h"
 #include "db.h"
 #include "events.h"
 #include "hub.h"
@@ -68,8 +69,11 @@ enum MHD_Result
 status_metrics(Request *req)
 {
 	struct MHD_Response *response;
+	enum MHD_Result answer;
 	Buf body;
 
+	if (!access_check_metrics(req, &answer))
+		return answer;
 	status_measure(req);
 	buf_init(&body);
 	metrics_render(&body);

@@ -234,6 +234,14 @@ pulse_ring(void *arg)
 	}
 }
 
+/* Send a heartbeat now, to let TCP find out whether the peer is there. */
+void
+subscriber_probe(Subscriber *sub)
+{
+	sub->beat_due = sub->state == SUBSCRIBER_IDLE;
+	subscriber_wake(sub);
+}
+
 /* It has just been sent something. */
 static void
 pulse_reset(Subscriber *sub)
@@ -346,14 +354,12 @@ subscriber_takes(const Subscriber *sub, const Frame *frame)
 	return false;
 }
 
-/* Send a frame that is not stored.  It takes a reference of its own. */
+/* Send a frame that is not stored, whatever the filter.  It takes a reference of its own. */
 void
-subscriber_send_live(Subscriber *sub, Frame *frame)
+subscriber_send(Subscriber *sub, Frame *frame)
 {
 	LiveQueue *live = sub->live;
 
-	if (frame->type_len != 0 && !subscriber_takes(sub, frame))
-		return;
 	if (live == NULL)
 		live = sub->live = mem_zero(sizeof(LiveQueue));
 	if (live->count == LIVE_MAX)
@@ -363,6 +369,14 @@ subscriber_send_live(Subscriber *sub, Frame *frame)
 	}
 	live->frames[(live->first + live->count++) % LIVE_MAX] = frame_ref(frame);
 	subscriber_wake(sub);
+}
+
+/* The same, if its filter lets it pass; comments always do. */
+void
+subscriber_send_live(Subscriber *sub, Frame *frame)
+{
+	if (frame->type_len == 0 || subscriber_takes(sub, frame))
+		subscriber_send(sub, frame);
 }
 
 /* Send a frame that is not stored to everybody who watches the stream. */

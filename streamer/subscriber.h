@@ -124,6 +124,8 @@ extern void subscriber_wake(Subscriber *sub);
 extern void subscriber_hang_up(Subscriber *sub);
 extern void subscriber_enqueue(struct SubscriberList *queue, Subscriber *sub);
 extern void subscriber_dequeue(Subscriber *sub);
+extern void subscriber_probe(Subscriber *sub);
+extern void subscriber_send(Subscriber *sub, Frame *frame);
 extern void subscriber_send_live(Subscriber *sub, Frame *frame);
 extern ssize_t subscriber_fill(Subscriber *sub, char *out, size_t size);
 

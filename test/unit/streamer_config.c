@@ -203,17 +203,92 @@ test_refusals(void)
 	refused("--stream-backlog-bytes", "65MiB",
 			"--stream-backlog-bytes must not be larger than --backlog-bytes");
 	refused("--listen", "0.0.0.0:8080",
-			"--listen: refusing to serve everybody on an address that is not loopback; use "
-			"--insecure-no-auth if that is meant");
+			"--listen: refusing to serve everybody on an address that is not loopback; give "
+			"--jwt-secret-file or --jwt-key-file, or --insecure-no-auth if that is meant");
 	refused("--listen", "[::]:8080",
-			"--listen: refusing to serve everybody on an address that is not loopback; use "
-			"--insecure-no-auth if that is meant");
+			"--listen: refusing to serve everybody on an address that is not loopback; give "
+			"--jwt-secret-file or --jwt-key-file, or --insecure-no-auth if that is meant");
 	refused_env("PEV_POLL", "often",
 				"PEV_POLL must be a whole number with a unit: ms, s, min or h");
 	refused_env("PEV_POLL", "1ms", "PEV_POLL must be between 50ms and 1h");
 	refused_env("PEV_INSECURE_NO_AUTH", "maybe", "PEV_INSECURE_NO_AUTH must be on or off");
 	ok(parse(&config, "--listen", "127.8.9.10:1") == NULL, "all of 127/8 is loopback");
 	config_free(&config);
+}
+
+/* Parse a whole command line; the error, or NULL. */
+static const char *
+parse_all(Config *config, int argc, const char *const *argv)
+{
+	static char error[CONFIG_ERROR_MAX];
+
+	return config_parse(config, argc, (char **) (uintptr_t) argv, test_env, error) ? NULL : error;
+}
+
+/* A command line must be refused with this error. */
+static void
+refused_all(int argc, const char *const *argv, const char *want)
+{
+	Config config;
+
+	is(parse_all(&config, argc, argv), want, argv[1]);
+	config_free(&config);
+}
+
+static void
+test_access(void)
+{
+	static const char *const public_with_key[] = {"", "--listen=0.0.0.0:1", "--jwt-secret-file=s"};
+	static const char *const both[] = {"", "--insecure-no-auth", "--jwt-key-file=k"};
+	static const char *const any_and_one[] = {"", "--cors-origin=*", "--cors-origin=https://a"};
+	static const char *const any_and_cookie[] = {"", "--cors-origin=*", "--jwt-key-file=k",
+												 "--token-cookie=c"};
+	static const char *const twice[] = {"", "--jwt-secret-file", "a=b/c", "--jwt-secret-file=d"};
+	static const char *const empty_issuer[] = {"", "--jwt-secret-file=s", "--jwt-issuer="};
+	static const char unused[] =
+		"--jwt-audience, --jwt-issuer and --token-cookie mean nothing without --jwt-secret-file or "
+		"--jwt-key-file";
+	static const char not_alone[] = "--cors-origin: * is without credentials, so neither other "
+									"origins nor --token-cookie go with it";
+	Config config;
+
+	is(parse_all(&config, 3, public_with_key), NULL, "a key allows a public address");
+	ok(config_has_keys(&config), "there are keys");
+	config_free(&config);
+	refused_all(3, both, "--insecure-no-auth: serving everybody is at odds with the keys given");
+	refused_all(3, any_and_one, not_alone);
+	refused_all(4, any_and_cookie, not_alone);
+	refused_all(3, empty_issuer, "--jwt-audience and --jwt-issuer must not be empty");
+	refused("--jwt-audience", "a", unused);
+	refused("--token-cookie", "c", unused);
+	refused("--token-cookie", "a b",
+			"--token-cookie must be a name of letters, digits, _, - and .");
+	refused("--jwt-secret-file", "",
+			"--jwt-secret-file must be a file's path, or KID=PATH, and there may be 16");
+	refused(
+		"--cors-origin", "example.org",
+		"--cors-origin must be an origin as browsers send it, as https://example.org, or *, and "
+		"there may be 16");
+	is(parse_all(&config, 4, twice), NULL, "an option that is repeated");
+	ok(config.secret_files.count == 2 && strcmp(config.secret_files.items[0], "a=b/c") == 0 &&
+		   strcmp(config.secret_files.items[1], "d") == 0,
+	   "both values, in order");
+	config_free(&config);
+
+	env_name = "PEV_CORS_ORIGIN";
+	env_value = "  https://a https://b ";
+	is(parse(&config, NULL, NULL), NULL, "a list in the environment");
+	ok(config.cors_origins.count == 2 && strcmp(config.cors_origins.items[1], "https://b") == 0,
+	   "with spaces between");
+	config_free(&config);
+	is(parse(&config, "--cors-origin", "https://c"), NULL, "and on the command line");
+	ok(config.cors_origins.count == 1 && strcmp(config.cors_origins.items[0], "https://c") == 0,
+	   "which wins");
+	config_free(&config);
+	refused_env("PEV_CORS_ORIGIN", "https://a nonsense",
+				"PEV_CORS_ORIGIN must be an origin as browsers send it, as https://example.org, or "
+				"*, and there may be 16");
+	env_name = NULL;
 }
 
 static void
@@ -238,6 +313,7 @@ main(void)
 	test_sources();
 	test_values();
 	test_refusals();
+	test_access();
 	test_help();
 	return done();
 }

@@ -1,0 +1,301 @@
+/*
+ * access.c
+ *		Who may listen to what.
+ *
+ * Without keys everybody may listen to everything; the configuration sees to it
+ * that "everybody" is this machine, or that the operator insists.  With keys
+ * nobody may, without a token or ticket that is valid: there is no way from one
+ * to the other while the daemon runs.  Reloading either replaces all keys or, if
+ * any is unusable, none.
+ *
+ * Health and readiness tell nothing worth hiding and are asked by machines
+ * without tokens.  Metrics are for who may read every stream, unless the daemon
+ * serves this machine alone.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "access.h"
+#include "credential.h"
+#include "db.h"
+#include "grant.h"
+#include "keys.h"
+#include "log.h"
+#include "metrics.h"
+#include "respond.h"
+#include "revoked.h"
+#include "ticket.h"
+
+static const char denied_none[] =
+	"A token is needed: in the header Authorization, in a cookie, or as the parameter token.";
+static const char denied_revoked[] = "The token has been revoked.";
+static const char denied_ticket[] =
+	"The ticket is not for this stream, was not redeemed in time, or has expired.";
+static const char denied_ticket_use[] = "The ticket is in use.";
+
+static struct
+{
+	const Config *config;
+	bool required; /* a token is */
+	TokenKeys keys;
+	TokenPolicy policy;
+} guard;
+
+/* Load the keys.  The configuration stays the caller's; what is wrong goes to standard error. */
+bool
+access_start(const Config *config)
+{
+	char error[KEYS_ERROR_MAX];
+
+	guard.config = config;
+	guard.required = config_has_keys(config);
+	guard.policy = (TokenPolicy){config->audience, config->issuer};
+	grants_init();
+	ticket_init();
+	if (keys_load(config, &guard.keys, error))
+		return true;
+	fprintf(stderr, "pev-streamer: %s\n", error);
+	return false;
+}
+
+/* Load the keys anew, and end the streams whose tokens none of them verifies any more. */
+void
+access_reload(void)
+{
+	TokenKeys keys;
+	char error[KEYS_ERROR_MAX];
+
+	if (!guard.required)
+	{
+		log_info("SIGHUP: there is nothing to reload");
+		return;
+	}
+	if (!keys_load(guard.config, &keys, error))
+	{
+		log_error("SIGHUP: the keys stay as they were: %s", error);
+		return;
+	}
+	token_keys_free(&guard.keys);
+	guard.keys = keys;
+	grants_end_unverified(&guard.keys);
+	log_info("SIGHUP: %d keys loaded", guard.keys.count);
+}
+
+/* Wipe the keys; all clients are gone. */
+void
+access_stop(void)
+{
+	token_keys_free(&guard.keys);
+	alarms_close();
+	revoked_stop();
+}
+
+/* Refuse: 401 for who has no right to be here, 403 for who has none to this, 400 for nonsense. */
+static enum MHD_Result
+access_deny(Request *req, unsigned int status, const char *why)
+{
+	metric_add(status == MHD_HTTP_FORBIDDEN ? METRIC_DENIED_FORBIDDEN : METRIC_DENIED_UNAUTHORIZED,
+			   1);
+	log_write(LOG_DEBUG, req->client, "denied: %s", why);
+	return respond_denied(req->conn, status, why);
+}
+
+/* Look for a token in one header. */
+static enum MHD_Result
+access_on_header(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	Credential *credential = arg;
+	const char *cookie = guard.config->token_cookie;
+
+	(void) kind;
+	if (value != NULL && strcasecmp(name, "Authorization") == 0)
+		credential_from_authorization(credential, value);
+	else if (value != NULL && cookie != NULL && strcasecmp(name, "Cookie") == 0)
+		credential_from_cookies(credential, value, cookie);
+	return MHD_YES;
+}
+
+/* Take the token from a request; false: there is none, and the request is answered. */
+static bool
+access_take_credential(Request *req, Credential *credential, enum MHD_Result *answer)
+{
+	const char *query = strchr(req->target, '?');
+	const char *error;
+
+	*credential = (Credential){0};
+	MHD_get_connection_values(req->conn, MHD_HEADER_KIND, access_on_header, credential);
+	error = credential_from_query(credential, query != NULL ? query + 1 : NULL);
+	if (error != NULL)
+		*answer = respond_bad(req->conn, error);
+	else if (credential->ambiguous)
+		*answer = respond_bad(req->conn, "The request holds two tokens that differ.");
+	else if (credential->too_long)
+		*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, "The token is longer than 8192 bytes.");
+	else if (!credential->given)
+		*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_none);
+	else
+		return true;
+	return false;
+}
+
+/* Verify a token; false: it is not valid, and the request is answered. */
+static bool
+access_verify(Request *req, const char *text, Token *token, enum MHD_Result *answer)
+{
+	const char *error = token_verify(&guard.keys, &guard.policy, text, (int64_t) time(NULL), token);
+
+	if (error == NULL && token->id[0] != '\0' && revoked_has(token->id))
+	{
+		token_free(token);
+		error = denied_revoked;
+	}
+	if (error != NULL)
+		*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, error);
+	return error == NULL;
+}
+
+/* May the bearer of this token listen to this stream? */
+static Access
+access_check_token(Request *req, const char *text, const StreamKey *key, enum MHD_Result *answer)
+{
+	Token token;
+	bool allowed;
+
+	if (!access_verify(req, text, &token, answer))
+		return ACCESS_DENIED;
+	allowed = token_allows(&token, TOKEN_READ, key->text);
+	if (allowed)
+		req->grant = grant_new_token(&token);
+	else
+		*answer =
+			access_deny(req, MHD_HTTP_FORBIDDEN, "The token does not allow to read this stream.");
+	token_free(&token);
+	return allowed ? ACCESS_GRANTED : ACCESS_DENIED;
+}
+
+/* May this ticket be used now?  If so the database is asked, and the request waits. */
+static Access
+access_check_ticket(Request *req, const char *text, const StreamKey *key, enum MHD_Result *answer)
+{
+	unsigned char digest[TOKEN_DIGEST_LEN];
+	Grant *holder;
+
+	ticket_digest(text, digest);
+	holder = grant_find_ticket(digest);
+	if (holder != NULL && holder->sub != NULL &&
+		MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID") != NULL)
+	{
+		subscriber_probe(holder->sub);
+		return ACCESS_IN_USE;
+	}
+	if (holder != NULL)
+	{
+		*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket_use);
+		return ACCESS_DENIED;
+	}
+	if (!db_is_up())
+		return ACCESS_UNKNOWN;
+	req->grant = grant_new_ticket(digest);
+	ticket_redeem(req, key->text);
+	*answer = MHD_YES;
+	return ACCESS_WAITING;
+}
+
+/* The database has been asked about the request's ticket. */
+static Access
+access_settle(Request *req, enum MHD_Result *answer)
+{
+	switch (req->grant->state)
+	{
+		case GRANT_VALID:
+			return ACCESS_GRANTED;
+		case GRANT_PENDING:
+			return ACCESS_UNKNOWN;
+		default:
+			*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket);
+			return ACCESS_DENIED;
+	}
+}
+
+/*
+ * May this client listen to the stream that it asks for?  The target is whole
+ * and raw.  One that names no stream is told so only if its token is valid.
+ */
+Access
+access_check_stream(Request *req, enum MHD_Result *answer)
+{
+	const char *path = req->target + strlen("/events/");
+	Credential credential;
+	const char *error;
+	StreamKey key;
+
+	if (!guard.required)
+		return ACCESS_GRANTED;
+	if (req->grant != NULL)
+		return access_settle(req, answer);
+	if (!access_take_credential(req, &credential, answer))
+		return ACCESS_DENIED;
+	error = stream_key_parse(path, strcspn(path, "?"), &key);
+	if (error != NULL)
+		key.text[0] = '\0'; /* which no token allows, "*" apart */
+	if (!ticket_is_one(credential.text))
+		return access_check_token(req, credential.text, &key, answer);
+	if (error == NULL)
+		return access_check_ticket(req, credential.text, &key, answer);
+	*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket);
+	return ACCESS_DENIED;
+}
+
+/* May this client read the metrics?  If not, it is answered. */
+bool
+access_check_metrics(Request *req, enum MHD_Result *answer)
+{
+	Credential credential;
+	Token token;
+	bool allowed;
+
+	if (!guard.required || guard.config->listen.loopback)
+		return true;
+	if (!access_take_credential(req, &credential, answer) ||
+		!access_verify(req, credential.text, &token, answer))
+		return false;
+	allowed = token_allows(&token, TOKEN_READ, "");
+	token_free(&token);
+	if (!allowed)
+		*answer = access_deny(req, MHD_HTTP_FORBIDDEN,
+							  "Metrics are for tokens that allow to read every stream.");
+	return allowed;
+}
+
+/* The request has got its subscriber. */
+void
+access_attach(Request *req)
+{
+	if (req->grant != NULL)
+		grant_attach(req->grant, req->sub);
+}
+
+/* Has it lost its right since? */
+bool
+access_is_withdrawn(const Request *req)
+{
+	return req->grant != NULL && req->grant->state != GRANT_VALID;
+}
+
+/* Tell it so. */
+enum MHD_Result
+access_answer_withdrawn(Request *req)
+{
+	return access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_revoked);
+}
+
+/* The request is over. */
+void
+access_end(Request *req)
+{
+	if (req->grant != NULL)
+		grant_free(req->grant);
+	req->grant = NULL;
+}

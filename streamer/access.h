@@ -1,0 +1,30 @@
+/*
+ * access.h
+ *		Who may listen to what.
+ */
+#ifndef PEV_ACCESS_H
+#define PEV_ACCESS_H
+
+#include "config.h"
+#include "request.h"
+
+typedef enum Access
+{
+	ACCESS_GRANTED,
+	ACCESS_DENIED,  /* answered */
+	ACCESS_WAITING, /* suspended; the request is handled anew when the database has answered */
+	ACCESS_UNKNOWN, /* the database is away and cannot be asked */
+	ACCESS_IN_USE   /* the ticket is, by what may be the same client's old connection */
+} Access;
+
+extern bool access_start(const Config *config);
+extern void access_reload(void);
+extern void access_stop(void);
+extern Access access_check_stream(Request *req, enum MHD_Result *answer);
+extern bool access_check_metrics(Request *req, enum MHD_Result *answer);
+extern void access_attach(Request *req);
+extern bool access_is_withdrawn(const Request *req);
+extern enum MHD_Result access_answer_withdrawn(Request *req);
+extern void access_end(Request *req);
+
+#endif

@@ -1,0 +1,15 @@
+/*
+ * keys.h
+ *		Keys that tokens are verified with, read from files.
+ */
+#ifndef PEV_KEYS_H
+#define PEV_KEYS_H
+
+#include "config.h"
+#include "token.h"
+
+#define KEYS_ERROR_MAX 512
+
+extern bool keys_load(const Config *config, TokenKeys *keys, char error[KEYS_ERROR_MAX]);
+
+#endif
