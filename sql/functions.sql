@@ -345,11 +345,15 @@ CREATE FUNCTION pev_redeem_ticket(hash bytea, stream text) RETURNS timestamptz
       UPDATE @extschema@.pev_ticket t SET redeemed_at = now(), expires = now() + t.lifetime
       WHERE t.hash = $1 AND t.stream = $2 AND t.redeemed_at IS NULL AND t.redeem_before > now()
       RETURNING t.expires
+    ), valid AS (
+      SELECT f.expires FROM first_use f
+      UNION ALL
+      SELECT t.expires FROM @extschema@.pev_ticket t
+      WHERE t.hash = $1 AND t.stream = $2 AND t.expires > now()
     )
-    SELECT f.expires FROM first_use f
-    UNION ALL
-    SELECT t.expires FROM @extschema@.pev_ticket t
-    WHERE t.hash = $1 AND t.stream = $2 AND t.expires > now()
+    SELECT v.expires FROM valid v
+    WHERE NOT EXISTS (SELECT FROM @extschema@.pev_revoked_token r
+                      WHERE r.jti = encode($1, 'hex') AND r.expires > now())
   $$;
 COMMENT ON FUNCTION pev_redeem_ticket(bytea, text) IS
   'for the streamer: when the ticket of this SHA-256 expires, now that it is redeemed or reused for the stream; NULL: it is not valid';
@@ -362,14 +366,14 @@ CREATE FUNCTION pev_revoke_token(token text, expires timestamptz DEFAULT NULL) R
       WHERE r.expires < now() LIMIT 100 FOR UPDATE SKIP LOCKED);
     DELETE FROM @extschema@.pev_ticket WHERE hash = sha256(convert_to($1, 'UTF8'));
     INSERT INTO @extschema@.pev_revoked_token AS r (jti, expires)
-    SELECT i.jti, coalesce($2, i.expires, now() + interval '30 days')
+    SELECT i.jti, coalesce($2, i.expires, now() + interval '60 days')
     FROM @extschema@.pev_token_id($1) i
     ON CONFLICT (jti) DO UPDATE
       SET expires = greatest(r.expires, EXCLUDED.expires), xact = EXCLUDED.xact;
     SELECT pg_notify('pev_revoked', '');
   $$;
 COMMENT ON FUNCTION pev_revoke_token(text, timestamptz) IS
-  'end all streams of a token, a ticket or a jti at once, and refuse it from now on; expires: when to forget it, by default when it says that it expires, else in 30 days; raises 22004, 22023, 22P02';
+  'end all streams of a token, a ticket or a jti at once, and refuse it from now on; expires: when to forget it, by default when it says that it expires, else in 60 days, when whatever was made here has; raises 22004, 22023, 22P02';
 
 ALTER FUNCTION pev_ticket(text, interval, interval) OWNER TO @extowner@;
 ALTER FUNCTION pev_ticket(bigint, interval, interval) OWNER TO @extowner@;
