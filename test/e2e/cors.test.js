@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
-import { SseClient, Streamer, newExecution, poll, request, test, useStack } from './harness.js';
+import { Database, SseClient, Streamer, newExecution, poll, request, stopStack, test } from './harness.js';
 import { KeyRing } from './jwt.js';
 
 const ring = new KeyRing();
@@ -10,13 +10,15 @@ ring.secret();
 const here = 'https://app.example';
 const alsoHere = 'http://localhost:5173';
 const elsewhere = 'https://evil.example';
-const stack = useStack({
-  streamer: { args: ['--jwt-secret-file', ring.file('secret'), '--cors-origin', here, '--cors-origin', alsoHere] },
-});
+const stack = {};
 let open; // without tokens, for every origin
 let closed; // without CORS
 
 before(async () => {
+  stack.db = await Database.start();
+  stack.streamer = await Streamer.start({
+    dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), '--cors-origin', here, '--cors-origin', alsoHere],
+  });
   open = await Streamer.start({ dsn: stack.db.dsn, args: ['--cors-origin', '*'] });
   closed = await Streamer.start({ dsn: stack.db.dsn });
   for (const { url } of [stack.streamer, open, closed]) {
@@ -25,6 +27,7 @@ before(async () => {
 });
 after(async () => {
   for (const streamer of [open, closed]) await streamer?.stop();
+  await stopStack(stack);
 });
 
 const url = (path) => `${stack.streamer.url}${path}`;

@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(21);
+SELECT plan(24);
 
 -- The extension's own objects.
 CREATE TEMP VIEW member AS
@@ -40,25 +40,42 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_execution(stream uuid)', 'SETOF pev_executions', 'ss'),
   ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
   ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
+  ('pev_lifetime(lifetime interval, name text)', 'interval', 'ss'),
+  ('pev_redeem_ticket(hash bytea, stream text)', 'timestamp with time zone', 'vu strict'),
   ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
+  ('pev_revoke_token(token text, expires timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'void', 'vu'),
   ('pev_stream_id(key text)', 'bigint', 'ss strict'),
   ('pev_stream_id(key uuid)', 'bigint', 'ss strict'),
   ('pev_stream_key_parse(key text, OUT id bigint, OUT canonical text)', 'record', 'is strict'),
+  ('pev_ticket(stream bigint, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
+  ('pev_ticket(stream text, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
+  ('pev_ticket(stream uuid, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
+  ('pev_ticket_stream(stream text)', 'text', 'is'),
+  ('pev_token(stream bigint, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
+  ('pev_token(stream text, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
+  ('pev_token(stream uuid, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
+  ('pev_token_id(token text, OUT jti text, OUT expires timestamp with time zone)', 'record', 'is'),
   ('pev_try_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_try_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_try_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_validate(type text, data jsonb, OUT path text, OUT keyword text, OUT message text)', 'SETOF record', 'ss')$$,
   'functions, their results and properties');
-SELECT is_empty('SELECT signature FROM function WHERE prosecdef', 'none runs with its owner''s rights');
+SELECT set_eq($$SELECT format('%s: %s %s', pg_get_userbyid(proowner), oid::regprocedure, proconfig) FROM function WHERE prosecdef$$,
+  ARRAY(SELECT format('%s: %s {"search_path=pg_catalog, pg_temp"}', current_user, f)
+        FROM unnest(ARRAY['pev_redeem_ticket(bytea,text)', 'pev_revoke_token(text,timestamp with time zone)', 'pev_ticket(text,interval,interval)']) f),
+  'these run with the extension owner''s rights, whatever the search_path, and no others');
 SELECT is_empty('SELECT signature FROM function WHERE proname NOT LIKE ''pev\_%''', 'all begin with pev_');
-SELECT is_empty($$SELECT signature FROM function WHERE prorettype <> 'trigger'::regtype AND NOT has_function_privilege('public', oid, 'EXECUTE')$$,
-  'everybody may call them');
+SELECT is_empty($$SELECT signature FROM function WHERE prorettype <> 'trigger'::regtype AND NOT has_function_privilege('public', oid, 'EXECUTE')
+  AND proname NOT IN ('pev_token', 'pev_ticket', 'pev_redeem_ticket', 'pev_revoke_token')$$, 'everybody may call them');
+SELECT is_empty($$SELECT signature FROM function WHERE proname IN ('pev_token', 'pev_ticket', 'pev_redeem_ticket', 'pev_revoke_token')
+  AND has_function_privilege('public', oid, 'EXECUTE')$$, 'except what admits to streams, which nobody may call until it is granted');
 SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::regtype AND has_function_privilege('public', oid, 'EXECUTE')$$,
   'but not make triggers of the extension''s');
 
 -- Tables and views.
 SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
+  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'),
   ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
 CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
@@ -70,6 +87,10 @@ SELECT results_eq('SELECT columns(''pev_event_type'')', ARRAY['name text not nul
   'terminal_when jsonb', 'durable boolean not null', 'global boolean not null', 'priority text not null', 'max_bytes integer not null', 'builtin boolean not null'], 'pev_event_type');
 SELECT results_eq('SELECT columns(''pev_stream'')', ARRAY['id bigint not null identity', 'key text not null', 'kind text', 'created_at timestamp with time zone not null'], 'pev_stream');
 SELECT results_eq('SELECT columns(''pev_stream_kind'')', ARRAY['prefix text not null', 'description text not null', 'families text[]', 'builtin boolean not null'], 'pev_stream_kind');
+SELECT results_eq('SELECT columns(''pev_ticket'')', ARRAY['hash bytea not null', 'stream text not null', 'redeem_before timestamp with time zone not null', 'lifetime interval not null',
+  'redeemed_at timestamp with time zone', 'expires timestamp with time zone', 'created_at timestamp with time zone not null'], 'pev_ticket');
+SELECT results_eq('SELECT columns(''pev_revoked_token'')', ARRAY['jti text not null', 'expires timestamp with time zone not null', 'xact xid8 not null',
+  'revoked_at timestamp with time zone not null'], 'pev_revoked_token');
 SELECT results_eq('SELECT columns(''pev_executions'')', ARRAY['execution_id bigint', 'key text', 'status text', 'progress numeric', 'tokens numeric', 'events bigint',
   'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'duration interval', 'last_message text'], 'pev_executions');
 SELECT col_is_pk('pev', 'assistant_architect_events', 'id', 'id is the primary key');
