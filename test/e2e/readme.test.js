@@ -7,6 +7,7 @@ import { after, before } from 'node:test';
 import fs from 'node:fs';
 import path from 'node:path';
 import { EventSource } from 'eventsource';
+import { KeyRing } from './jwt.js';
 import { Database, DEADLINE, Streamer, poll, root, stopStack, streamerPath, test, within } from './harness.js';
 
 const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
@@ -34,13 +35,21 @@ function run(command, args, { input = '', env = {} } = {}) {
   }), command);
 }
 
+/** Text of the README with its paths and addresses as they are here. */
+const ring = new KeyRing();
+ring.secret();
+const here = (text) => text.replaceAll('/etc/pev/secret', ring.file('secret'));
+
 const psql = (input, ...args) => run('psql', ['-X', '-v', 'ON_ERROR_STOP=1', '-d', dsn(), ...args], { input });
 
 test('every SQL statement runs', async () => {
   assert.ok(of('sql').length >= 6, 'the blocks were found');
   for (const text of of('sql')) {
-    const { code, output } = await psql(text);
+    const { code, output } = await psql(here(text));
     assert.equal(code, 0, `${text}\n${output}`);
+    if (text.includes('pg_reload_conf')) {
+      await poll(async () => (await psql('SHOW pev.jwt_secret', '-At')).output.startsWith('file:'), 'the setting taking effect');
+    }
   }
 });
 
@@ -58,13 +67,37 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
   assert.equal(start, "pev-streamer --listen 127.0.0.1:8080 --dsn 'dbname=postgres'\n");
   stack.streamer = await Streamer.start({ dsn: dsn() });
   await poll(async () => (await fetch(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
-  const commands = of('sh').flatMap((text) => text.split('\n')).filter((line) => line.startsWith('curl'));
+  const commands = of('sh').flatMap((text) => text.split('\n')).filter((line) => line.startsWith('curl') && !/\$T/.test(line));
   assert.ok(commands.length >= 4);
   for (const line of commands) {
     const command = line.replace('http://127.0.0.1:8080', stack.streamer.url).replace('curl', 'curl --max-time 1');
     const { code, output } = await run('bash', ['-c', command]);
     assert.ok(code === 0 || code === 28, `${line}: curl ended with ${code}\n${output}`);
     assert.match(output, line.includes('readyz') ? /"ready"/ : /^id: \d+$/m, line);
+  }
+});
+
+test('with the key shown, the token and the ticket shown open the stream, and nothing else does', async () => {
+  const [block] = of('sh').filter((text) => text.startsWith('openssl'));
+  const [openssl, start] = here(block).trim().split('\n');
+  assert.equal((await run('bash', ['-c', openssl])).code, 0);
+  const [, ...args] = start.split(' ');
+  const streamer = await Streamer.start({ dsn: dsn(), listen: '127.0.0.1:0', args: args.filter((word) => !/^(--listen|[\d.]+:\d+)$/.test(word)) });
+  try {
+    await poll(async () => (await fetch(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+    const [make] = of('sql').filter((text) => text.startsWith('SELECT pev_token'));
+    const { output } = await psql(here(make), '-At');
+    const [TOKEN, TICKET] = output.trim().split('\n');
+    await psql("SELECT pev_emit('user:u_1', 'generation_started', '{}')");
+    const commands = of('sh').flatMap((text) => text.split('\n')).filter((line) => /^curl.*\$T/.test(line));
+    assert.equal(commands.length, 2);
+    for (const line of commands) {
+      const command = line.replace('http://127.0.0.1:8080', streamer.url).replace('curl', 'curl -s --max-time 1');
+      assert.match((await run('bash', ['-c', command], { env: { TOKEN, TICKET } })).output, /^id: \d+$/m, line);
+      assert.match((await run('bash', ['-c', command], { env: { TOKEN: 'x', TICKET: 'x' } })).output, /"status":401/, line);
+    }
+  } finally {
+    await streamer.stop();
   }
 });
 

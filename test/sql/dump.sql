@@ -28,6 +28,7 @@ SELECT count(pev_emit(1, 'progress', jsonb_build_object('currentStep', i, 'total
 DELETE FROM assistant_architect_events WHERE execution_id = 1 AND seq < 5;
 SELECT pev_emit('word', 'Result', '{"summary": "s"}'), pev_emit('order:1', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}'),
   pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}'), pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}');
+SELECT pev_revoke_token('some-token', 'infinity'), pev_ticket('word') ~ '^pevt_' AS ticket;
 CREATE TABLE "My Schema".mine (n int, type assistant_event_type);
 INSERT INTO mine VALUES (1, 'Result');
 CREATE VIEW mine_too AS SELECT key, status FROM pev_executions;
@@ -38,6 +39,7 @@ CREATE FUNCTION "My Schema".contents() RETURNS TABLE (what text, rows bigint, ha
   SELECT 'streams', count(*), md5(string_agg(s::text, E'\n' ORDER BY id)) FROM pev_stream s UNION ALL
   SELECT 'kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY prefix)) FROM pev_stream_kind k UNION ALL
   SELECT 'types', count(*), md5(string_agg(t::text, E'\n' ORDER BY name)) FROM pev_event_type t UNION ALL
+  SELECT 'revoked', count(*), md5(string_agg(r::text, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
   SELECT 'executions', count(*), md5(string_agg(x::text, E'\n' ORDER BY execution_id)) FROM pev_executions x UNION ALL
   SELECT 'mine', count(*), md5(string_agg(m::text, E'\n' ORDER BY n)) FROM mine m UNION ALL
   SELECT 'privileges', count(*), md5(string_agg(relacl::text, E'\n' ORDER BY relname)) FROM pg_class WHERE relnamespace = '"My Schema"'::regnamespace AND relacl IS NOT NULL
@@ -51,6 +53,7 @@ COPY (SELECT * FROM contents()) TO STDOUT \g results/dump.before
 SET search_path = "My Schema";
 COPY (SELECT * FROM contents()) TO STDOUT \g results/dump.after
 \! diff results/dump.before results/dump.after && echo same
+SELECT count(*) AS tickets FROM pev_ticket;
 SELECT * FROM pev_stream_kind ORDER BY prefix;
 SELECT name, max_bytes, builtin FROM pev_event_type WHERE name = 'Error';
 -- It goes on where it was.
