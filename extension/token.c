@@ -10,29 +10,39 @@
  * token, so it is guarded beyond what PostgreSQL does for settings of
  * superusers: it is never shown, not even to them, and it cannot be stored by
  * ALTER DATABASE, ALTER ROLE or CREATE FUNCTION, because everybody can read the
- * catalogues in which these keep settings.  The name of a file can.
+ * catalogues in which these keep settings.  Nor can it be in postgresql.conf
+ * unless the library is preloaded: in a session that has not loaded it yet,
+ * PostgreSQL does not know whose setting this is and shows it to everybody.
+ * The name of a file can be in all these places.
  *
  * Tickets are made by the install script's SQL; what they are is explained in
  * the streamer's ticket.c.
  */
 #include "postgres.h"
 
-#include <sys/stat.h>
+#include <fcntl.h>
 #include <unistd.h>
 
+#include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "common/cryptohash.h"
 #include "common/hmac.h"
 #include "common/sha2.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "stream.h"
 #include "token.h"
@@ -49,11 +59,13 @@
 #define LIFETIME_MAX (INT64CONST(30) * USECS_PER_DAY)
 
 static char *jwt_secret; /* the setting */
+static bool preloaded;   /* no session is without the library */
 
 PG_FUNCTION_INFO_V1(pev_token);
 PG_FUNCTION_INFO_V1(pev_token_id);
 PG_FUNCTION_INFO_V1(pev_lifetime);
 PG_FUNCTION_INFO_V1(pev_ticket_stream);
+PG_FUNCTION_INFO_V1(pev_revoked_stamp);
 
 /* ---- the secret ---- */
 
@@ -64,19 +76,27 @@ names_file(const char *value)
 	return strncmp(value, SECRET_FILE_MARK, strlen(SECRET_FILE_MARK)) == 0;
 }
 
-/* Refuse a value that would be kept where everybody can read it: see the head of the file. */
+/* Refuse a secret that is kept where everybody can read it: see the head of the file. */
 static bool
 check_jwt_secret(char **newval, void **extra, GucSource source)
 {
 	if (*newval == NULL || **newval == '\0' || names_file(*newval))
 		return true;
-	if (source != PGC_S_TEST && source != PGC_S_DATABASE && source != PGC_S_USER &&
-		source != PGC_S_DATABASE_USER)
+	if (source == PGC_S_TEST || source == PGC_S_DATABASE || source == PGC_S_USER ||
+		source == PGC_S_DATABASE_USER)
+	{
+		GUC_check_errmsg("pev.jwt_secret must not be stored for a database, role or function");
+		GUC_check_errdetail("Everybody can read such settings.");
+	}
+	else if (source <= PGC_S_GLOBAL && !preloaded)
+	{
+		GUC_check_errmsg("pev.jwt_secret must not be set for the server unless pev is preloaded");
+		GUC_check_errdetail("Everybody can read it in a session that has not loaded the library.");
+	}
+	else
 		return true;
-	GUC_check_errmsg("pev.jwt_secret must not be stored for a database, role or function");
-	GUC_check_errdetail("Everybody can read such settings.");
 	GUC_check_errhint("Put the secret into a file that the server can read, and set "
-					  "\"file:/its/path\"; or set it in postgresql.conf.");
+					  "\"file:/its/path\".");
 	return false;
 }
 
@@ -93,6 +113,7 @@ show_jwt_secret(void)
 void
 token_init(void)
 {
+	preloaded = process_shared_preload_libraries_in_progress;
 	DefineCustomStringVariable("pev.jwt_secret",
 							   "Secret that pev_token() signs tokens with, or file:/its/path.",
 							   "At least 32 bytes, the same as the streamer's --jwt-secret-file.",
@@ -458,4 +479,29 @@ pev_ticket_stream(PG_FUNCTION_ARGS)
 	stream = PG_GETARG_TEXT_PP(0);
 	PG_RETURN_TEXT_P(
 		cstring_to_text(canonical_stream(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream))));
+}
+
+/*
+ * The trigger before INSERT on pev_revoked_token: whoever inserts the row, be it
+ * a restore or replication, it is this transaction that brings it here.
+ */
+Datum
+pev_revoked_stamp(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	Datum value = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	bool null = false;
+	TupleDesc desc;
+	int column;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function can only be called as a trigger before INSERT")));
+	desc = RelationGetDescr(trigdata->tg_relation);
+	column = SPI_fnumber(desc, "xact");
+	if (column <= 0)
+		elog(ERROR, "pev_revoked_token has no column xact");
+	PG_RETURN_POINTER(
+		heap_modify_tuple_by_cols(trigdata->tg_trigtuple, desc, 1, &column, &value, &null));
 }

@@ -129,7 +129,7 @@ COMMENT ON COLUMN pev_ticket.created_at IS 'when it was made';
 CREATE TABLE pev_revoked_token (
   jti text COLLATE "C" PRIMARY KEY,
   expires timestamptz NOT NULL,
-  xact xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  xact xid8 NOT NULL,
   revoked_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX ON pev_revoked_token (xact);
@@ -137,7 +137,7 @@ CREATE INDEX ON pev_revoked_token (expires);
 COMMENT ON TABLE pev_revoked_token IS 'tokens revoked by pev_revoke_token()';
 COMMENT ON COLUMN pev_revoked_token.jti IS 'id of the token; of a ticket, its hash in hexadecimal';
 COMMENT ON COLUMN pev_revoked_token.expires IS 'when the token expires anyway and the row can go';
-COMMENT ON COLUMN pev_revoked_token.xact IS 'transaction that revoked it, by which streamers find what they have not seen';
+COMMENT ON COLUMN pev_revoked_token.xact IS 'transaction that brought it here, by which streamers find what they have not seen';
 COMMENT ON COLUMN pev_revoked_token.revoked_at IS 'when it was revoked';
 
 -- Triggers.  All work on an event is in these, so that INSERT and COPY do what pev_emit() does.
@@ -156,8 +156,11 @@ CREATE FUNCTION pev_catalog_own() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME
 COMMENT ON FUNCTION pev_catalog_own() IS 'marks what users write in the catalogue as theirs';
 CREATE FUNCTION pev_catalog_changed() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION pev_catalog_changed() IS 'makes all sessions read the catalogue anew';
+CREATE FUNCTION pev_revoked_stamp() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_revoked_stamp() IS 'notes which transaction brings a revoked token';
 REVOKE ALL ON FUNCTION pev_before_insert(), pev_after_insert(), pev_before_update(),
-  pev_before_delete(), pev_catalog_check(), pev_catalog_own(), pev_catalog_changed() FROM PUBLIC;
+  pev_before_delete(), pev_catalog_check(), pev_catalog_own(), pev_catalog_changed(),
+  pev_revoked_stamp() FROM PUBLIC;
 
 CREATE TRIGGER pev_before_insert BEFORE INSERT ON assistant_architect_events
   FOR EACH ROW EXECUTE FUNCTION pev_before_insert();
@@ -183,6 +186,8 @@ CREATE TRIGGER pev_catalog_changed AFTER INSERT OR UPDATE OR DELETE ON pev_strea
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_changed();
 CREATE TRIGGER pev_catalog_changed AFTER UPDATE OR DELETE ON pev_stream
   FOR EACH ROW EXECUTE FUNCTION pev_catalog_changed();
+CREATE TRIGGER pev_revoked_stamp BEFORE INSERT ON pev_revoked_token
+  FOR EACH ROW EXECUTE FUNCTION pev_revoked_stamp();
 
 -- Replicated rows are stamped, validated and numbered already, but every node has its own
 -- listeners and its own sessions.
@@ -191,6 +196,7 @@ ALTER TABLE assistant_architect_events ENABLE ALWAYS TRIGGER pev_after_insert,
 ALTER TABLE pev_event_type ENABLE ALWAYS TRIGGER pev_catalog_changed;
 ALTER TABLE pev_stream_kind ENABLE ALWAYS TRIGGER pev_catalog_changed;
 ALTER TABLE pev_stream ENABLE ALWAYS TRIGGER pev_catalog_changed;
+ALTER TABLE pev_revoked_token ENABLE ALWAYS TRIGGER pev_revoked_stamp;
 
 -- What pg_dump saves: everything that did not come with the extension.
 SELECT pg_extension_config_dump('pev_event_type', 'WHERE NOT builtin');

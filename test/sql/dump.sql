@@ -39,7 +39,7 @@ CREATE FUNCTION "My Schema".contents() RETURNS TABLE (what text, rows bigint, ha
   SELECT 'streams', count(*), md5(string_agg(s::text, E'\n' ORDER BY id)) FROM pev_stream s UNION ALL
   SELECT 'kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY prefix)) FROM pev_stream_kind k UNION ALL
   SELECT 'types', count(*), md5(string_agg(t::text, E'\n' ORDER BY name)) FROM pev_event_type t UNION ALL
-  SELECT 'revoked', count(*), md5(string_agg(r::text, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
+  SELECT 'revoked', count(*), md5(string_agg(r.jti || r.expires || r.revoked_at, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
   SELECT 'executions', count(*), md5(string_agg(x::text, E'\n' ORDER BY execution_id)) FROM pev_executions x UNION ALL
   SELECT 'mine', count(*), md5(string_agg(m::text, E'\n' ORDER BY n)) FROM mine m UNION ALL
   SELECT 'privileges', count(*), md5(string_agg(relacl::text, E'\n' ORDER BY relname)) FROM pg_class WHERE relnamespace = '"My Schema"'::regnamespace AND relacl IS NOT NULL
@@ -54,6 +54,8 @@ SET search_path = "My Schema";
 COPY (SELECT * FROM contents()) TO STDOUT \g results/dump.after
 \! diff results/dump.before results/dump.after && echo same
 SELECT count(*) AS tickets FROM pev_ticket;
+-- Streamers that run meanwhile look for what newer transactions have revoked.
+SELECT count(*) AS revoked_here FROM pev_revoked_token r WHERE r.xact = r.xmin::text::xid8;
 SELECT * FROM pev_stream_kind ORDER BY prefix;
 SELECT name, max_bytes, builtin FROM pev_event_type WHERE name = 'Error';
 -- It goes on where it was.
