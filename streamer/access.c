@@ -175,6 +175,14 @@ access_check_token(Request *req, const char *text, const StreamKey *key, enum MH
 	return allowed ? ACCESS_GRANTED : ACCESS_DENIED;
 }
 
+/* Can it be a reconnect, as EventSource does it by itself?  It may not have seen an event yet. */
+static bool
+request_may_be_reconnect(const Request *req)
+{
+	return request_wants_events(req) ||
+		   MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID") != NULL;
+}
+
 /* May this ticket be used now?  If so the database is asked, and the request waits. */
 static Access
 access_check_ticket(Request *req, const char *text, const StreamKey *key, enum MHD_Result *answer)
@@ -184,10 +192,10 @@ access_check_ticket(Request *req, const char *text, const StreamKey *key, enum M
 
 	ticket_digest(text, digest);
 	holder = grant_find_ticket(digest);
-	if (holder != NULL && holder->sub != NULL &&
-		MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID") != NULL)
+	if (holder != NULL && request_may_be_reconnect(req))
 	{
-		subscriber_probe(holder->sub);
+		if (holder->sub != NULL)
+			subscriber_probe(holder->sub);
 		return ACCESS_IN_USE;
 	}
 	if (holder != NULL)

@@ -75,15 +75,6 @@ come_back(int times)
 	return (unsigned int) loop_jitter(serving.config->retry * times, COME_BACK_JITTER);
 }
 
-/* Does the client say that it is an EventSource, or the like? */
-static bool
-request_wants_events(const Request *req)
-{
-	const char *accept = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Accept");
-
-	return accept != NULL && strcasestr(accept, "text/event-stream") != NULL;
-}
-
 /* Why clients are sent away. */
 typedef struct Refusal
 {
@@ -144,8 +135,6 @@ request_enter(Request *req)
 	size_t most_per_ip = (size_t) serving.config->max_clients_per_ip;
 	const struct sockaddr *addr;
 
-	if (serving.draining)
-		return &refusal_draining;
 	if (subscriber_count() >= (size_t) serving.max_clients)
 		return &refusal_clients;
 	if (most_per_ip == 0)
@@ -362,8 +351,7 @@ events_request(Request *req)
 	refusal = request_enter(req);
 	if (refusal != NULL)
 	{
-		if (refusal != &refusal_draining)
-			events_log_overload(refusal);
+		events_log_overload(refusal);
 		return request_refuse(req, refusal);
 	}
 	query = strchr(req->target, '?');

@@ -74,6 +74,15 @@ request_limit_time(Request *req, bool limited)
 									 limited ? seconds : 0);
 }
 
+/* Does the client say that it is an EventSource, or the like? */
+bool
+request_wants_events(const Request *req)
+{
+	const char *accept = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Accept");
+
+	return accept != NULL && strcasestr(accept, "text/event-stream") != NULL;
+}
+
 /* A connection is accepted or closed; its request structure lives as long. */
 static void
 http_on_connection(void *cls, struct MHD_Connection *conn, void **context,

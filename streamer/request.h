@@ -36,6 +36,7 @@ typedef struct Request
 
 /* Is the connection to be closed when nothing happens on it for --send-timeout? */
 extern void request_limit_time(Request *req, bool limited);
+extern bool request_wants_events(const Request *req);
 
 /* What answers the requests of a route. */
 typedef enum MHD_Result (*Handler)(Request *req);

@@ -238,7 +238,7 @@ pulse_ring(void *arg)
 void
 subscriber_probe(Subscriber *sub)
 {
-	sub->beat_due = sub->state == SUBSCRIBER_IDLE;
+	sub->beat_due = sub->beat_due || sub->state == SUBSCRIBER_IDLE;
 	subscriber_wake(sub);
 }
 

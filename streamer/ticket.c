@@ -12,8 +12,8 @@
  * connection breaks.  So a ticket that has been redeemed once can be used again,
  * for the same stream, within the lifetime that its redemption began; but never
  * twice at a time.  A second use while the first is open is refused, unless it
- * says how far it got (Last-Event-ID): then it may well be the first one, whose
- * old connection broke without a word, as happens when a telephone changes its
+ * comes from an EventSource: then it may well be the first one, whose old
+ * connection broke without a word, as happens when a telephone changes its
  * network.  It is told to come back, and the old connection is sent something,
  * so that TCP finds out that nobody is there.  Neither lets an onlooker who has
  * got hold of the URL see anything, nor can one drive out the rightful client.

@@ -414,6 +414,13 @@ test_order(void)
 	subscriber_free(sub);
 
 	sub = subscribe(&client, NULL);
+	subscriber_probe(sub);
+	subscriber_probe(sub);
+	is_sent(sub, ": \n\n", "whoever is probed, twice or not, is sent a heartbeat");
+	is_sent(sub, "", "once");
+	subscriber_free(sub);
+
+	sub = subscribe(&client, NULL);
 	for (int i = 0; i < 100; i++)
 	{
 		char data[8];
