@@ -11,9 +11,11 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "keys.h"
+#include "log.h"
 
 #define KEY_FILE_MAX (64 * 1024)
 #define KID_MAX      128
@@ -34,9 +36,19 @@ keys_split(const char *text, char kid[KID_MAX + 1])
 	return text + len + 1;
 }
 
+/* Warn of a secret that is none, as everybody on this machine can read or replace it. */
+static void
+keys_check_mode(int fd, const char *path)
+{
+	struct stat file;
+
+	if (fstat(fd, &file) == 0 && (file.st_mode & (S_IROTH | S_IWOTH)) != 0)
+		log_warning("--jwt-secret-file: everybody can read or write %s", path);
+}
+
 /* Read a file; what is wrong, or NULL. */
 static const char *
-keys_read(const char *path, unsigned char bytes[KEY_FILE_MAX], size_t *len)
+keys_read(const char *path, bool secret, unsigned char bytes[KEY_FILE_MAX], size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	const char *error = NULL;
@@ -44,6 +56,8 @@ keys_read(const char *path, unsigned char bytes[KEY_FILE_MAX], size_t *len)
 	*len = 0;
 	if (fd < 0)
 		return strerror(errno);
+	if (secret)
+		keys_check_mode(fd, path);
 	while (error == NULL)
 	{
 		ssize_t n = read(fd, bytes + *len, KEY_FILE_MAX - *len);
@@ -79,7 +93,7 @@ keys_add_files(const StringList *files, bool secret, TokenKeys *keys, char *erro
 		const char *path = keys_split(files->items[i], name);
 		const char *kid = name[0] != '\0' ? name : NULL;
 		size_t len;
-		const char *wrong = keys_read(path, bytes, &len);
+		const char *wrong = keys_read(path, secret, bytes, &len);
 
 		if (wrong == NULL && secret)
 			wrong = token_keys_add_secret(keys, kid, bytes, secret_length(bytes, len));

@@ -22,7 +22,7 @@ respond_header(struct MHD_Response *response, const char *name, const char *valu
 		log_fatal("cannot add header %s", name);
 }
 
-/* Make a response with a body, which is copied. */
+/* Make a response with a body, which is copied.  Who may have it is nothing that a cache knows. */
 struct MHD_Response *
 respond_text(const char *type, const char *body)
 {
@@ -35,6 +35,7 @@ respond_text(const char *type, const char *body)
 	if (type != NULL)
 		respond_header(response, "Content-Type", type);
 	respond_header(response, "X-Content-Type-Options", "nosniff");
+	respond_header(response, "Cache-Control", "no-store");
 	return response;
 }
 
@@ -69,7 +70,6 @@ respond_problem(unsigned int status, const char *title, const char *detail)
 	}
 	buf_text(&body, "\"}\n");
 	response = respond_text("application/problem+json", body.data);
-	respond_header(response, "Cache-Control", "no-store");
 	buf_free(&body);
 	return response;
 }
@@ -142,8 +142,5 @@ respond_options(struct MHD_Connection *conn, const char *allow)
 enum MHD_Result
 respond_json(struct MHD_Connection *conn, unsigned int status, const char *body)
 {
-	struct MHD_Response *response = respond_text("application/json", body);
-
-	respond_header(response, "Cache-Control", "no-store");
-	return respond_send(conn, status, response);
+	return respond_send(conn, status, respond_text("application/json", body));
 }

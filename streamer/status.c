@@ -78,7 +78,6 @@ status_metrics(Request *req)
 	buf_init(&body);
 	metrics_render(&body);
 	response = respond_text("text/plain; version=0.0.4; charset=utf-8", body.data);
-	respond_header(response, "Cache-Control", "no-store");
 	buf_free(&body);
 	return respond_send(req->conn, MHD_HTTP_OK, response);
 }

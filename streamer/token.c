@@ -36,6 +36,7 @@
 #define TOKEN_LAST     INT64_C(253402300799) /* 9999-12-31T23:59:59Z; nothing expires later */
 #define TOKEN_RSA_BITS 2048                  /* the least that RFC 7518, section 3.3, allows */
 #define SUB_MARK       "{{sub}}"
+#define PEM_MARK       "-----BEGIN "
 
 static const char malformed[] = "The token is malformed.";
 
@@ -70,12 +71,14 @@ keys_add(TokenKeys *keys, TokenAlg alg, const char *kid, const unsigned char *by
 	return NULL;
 }
 
-/* Add a secret, for HS256. */
+/* Add a secret, for HS256.  A key in PEM is none: the public ones are known to everybody. */
 const char *
 token_keys_add_secret(TokenKeys *keys, const char *kid, const unsigned char *bytes, size_t len)
 {
 	if (len < TOKEN_SECRET_MIN)
 		return "a secret takes at least 32 bytes";
+	if (memmem(bytes, len, PEM_MARK, strlen(PEM_MARK)) != NULL)
+		return "a key in PEM is not a secret";
 	return keys_add(keys, TOKEN_HS256, kid, bytes, len);
 }
 

@@ -65,6 +65,7 @@ test('an origin that is configured may read every answer, with credentials; othe
       const answer = await request(url(path), { ...options, headers: { ...options.headers, ...(origin !== undefined && { Origin: origin }) } });
       assert.equal(answer.status, status, `${path}: ${answer.body}`);
       assert.deepEqual(marks(answer), want, `${path} for ${origin}`);
+      assert.equal(answer.headers['cache-control'], 'no-store', path);
     }
   }
 });
@@ -80,6 +81,7 @@ test('streams are marked, those that are sent away and those that are over, too'
   const over = await request(url(`/events/${stream}`), { headers: { ...headers, 'Last-Event-ID': '1' } });
   assert.equal(over.status, 204);
   assert.deepEqual(marks(over), want);
+  assert.equal(over.headers['cache-control'], 'no-store');
 });
 
 test('a preflight is answered, without a token, for the origins that are configured', async () => {

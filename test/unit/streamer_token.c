@@ -172,6 +172,8 @@ test_keys(void)
 	is_number(keys.count, 2, "two of these are kept");
 	is(token_keys_add_secret(&keys, NULL, (const unsigned char *) secret, 31),
 	   "a secret takes at least 32 bytes", "31 bytes are no secret");
+	is(token_keys_add_secret(&keys, NULL, (const unsigned char *) rsa_pub, strlen(rsa_pub)),
+	   "a key in PEM is not a secret", "a public key is no secret");
 	for (int i = 0; i < TOKEN_KEYS_MAX && error == NULL; i++)
 		error = token_keys_add_secret(&keys, "k", (const unsigned char *) secret, 32);
 	is(error, "there are too many keys", "there is a bound");
@@ -202,7 +204,7 @@ test_signatures(void)
 	verdict(token_rs256, NULL, "RS256");
 	verdict(token_es256, unknown, "ES256 with an RSA key");
 	verdict(sign("{\"alg\":\"HS256\",\"typ\":\"JWT\"}", body, strlen(body), rsa_pub), unknown,
-			"a public key is no secret");
+			"nor does its key serve as a secret");
 	strcpy(changed, token_rs256);
 	changed[strlen("eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.") + 12]++; /* 2004000000 */
 	verdict(changed, unknown, "changed claims");
