@@ -144,8 +144,12 @@ access_take_credential(Request *req, Credential *credential, enum MHD_Result *an
 static bool
 access_verify(Request *req, const char *text, Token *token, enum MHD_Result *answer)
 {
-	const char *error = token_verify(&guard.keys, &guard.policy, text, (int64_t) time(NULL), token);
+	struct timespec now;
+	const char *error;
 
+	/* not time(), which is some milliseconds late: a token could come back that has just expired */
+	clock_gettime(CLOCK_REALTIME, &now);
+	error = token_verify(&guard.keys, &guard.policy, text, (int64_t) now.tv_sec, token);
 	if (error == NULL && token->id[0] != '\0' && revoked_has(token->id))
 	{
 		token_free(token);
