@@ -298,10 +298,27 @@ db_become_ready(void)
 	db.hooks->ready();
 }
 
+/*
+ * Has the database's encoding every key?  Else one may come that it has not, and
+ * the query that looks for it would fail, with all that it asks for others.
+ */
+static bool
+db_has_every_key(void)
+{
+	const char *encoding = PQparameterStatus(db.conn, "server_encoding");
+
+	return encoding == NULL || strcmp(encoding, "UTF8") == 0 || strcmp(encoding, "SQL_ASCII") == 0;
+}
+
 /* The current step is answered: do the next. */
 static void
 db_setup_next(void)
 {
+	if (!db_has_every_key())
+	{
+		db_fail("encoding not UTF8", "the database's encoding is not UTF8");
+		return;
+	}
 	if (db.step == STEP_FIND && db.schema == NULL)
 	{
 		db_fail("extension missing", "the database has no extension pev");

@@ -68,6 +68,19 @@ test('a role that may not read: /readyz says so, the log once, and a GRANT mends
   }
 });
 
+test('a database in another encoding is refused: it has not every key that a client may ask for', async () => {
+  const db = await Database.start();
+  const stack = { db };
+  try {
+    await db.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C'");
+    stack.streamer = await Streamer.start({ dsn: db.dsn.replace(/dbname=.*/, 'dbname=latin') });
+    await poll(async () => /encoding not UTF8/.test((await request(`${stack.streamer.url}/readyz`)).body), 'the reason in /readyz');
+    assert.match(stack.streamer.log, /WARNING database: the database's encoding is not UTF8/);
+  } finally {
+    await stopStack(stack);
+  }
+});
+
 test('the database crashes and comes back: clients stay connected, nothing is lost', () =>
   withStack({}, async (db, streamer) => {
     await emitAll(db, 1, [progress(1), progress(2)]);
