@@ -416,6 +416,30 @@ test('while the database is away no ticket is believed', async () => {
   await listens(url(stream, `?token=${ticket}`), {}, 'afterwards it is');
 });
 
+/** While `body` runs nobody can use the table; it is called when the streamer waits for it. */
+async function withLocked(table, begin, body) {
+  const session = await stack.db.pool.connect();
+  try {
+    await session.query(`BEGIN; LOCK TABLE ${table}`);
+    const begun = begin();
+    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"), 'the streamer waiting');
+    await body(session);
+    await session.query('COMMIT');
+    return await begun;
+  } finally {
+    session.release();
+  }
+}
+
+test('a ticket that the database was asked about in vain is not believed', async () => {
+  const stream = newExecution();
+  const ticket = await makeTicket(stream);
+  const answer = await withLocked('pev_ticket', () => request(url(stream, `?token=${ticket}`)), () =>
+    stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"));
+  assert.equal(answer.status, 503);
+  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+});
+
 /** A token needs no database: its client waits there for the events. */
 async function listensLater(stream) {
   const client = await SseClient.open(url(stream), { headers: bearer(token()) });
@@ -457,7 +481,9 @@ test('SIGHUP reads the keys again, and keeps them if one is unusable', async () 
   assert.equal(client.ended, false);
   ring.secret();
   const open = /WARNING --jwt-secret-file: everybody can read or write/;
-  assert.match(await reload(/INFO SIGHUP: 3 keys loaded/), open);
+  const late = await withLocked('assistant_architect_events', () => request(url(stream, '?after=1'), { headers: bearer(former) }), async () =>
+    assert.match(await reload(/INFO SIGHUP: 3 keys loaded/), open));
+  assertDenied(late, 401, 'a request that was not answered yet');
   await client.toEnd();
   assert.equal(client.events.at(-1).event, 'token-revoked');
   await denied(url(stream), 401, 'a token of the old secret', bearer(former));

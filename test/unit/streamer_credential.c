@@ -52,6 +52,7 @@ main(void)
 	cookies("a=b; pev=abc; c=d", "abc");
 	cookies("a=b;pev=a=b ;", "a=b");
 	cookies("xpev=abc; pevx=abc; pev", NULL);
+	cookies("pex=abc; PEV=abc", NULL);
 	cookies("pev=", "");
 	cookies("", NULL);
 	query("token=abc", "abc");

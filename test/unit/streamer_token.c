@@ -208,6 +208,9 @@ test_signatures(void)
 	strcpy(changed, token_rs256);
 	changed[strlen("eyJhbGciOiJSUzI1NiIsInR5cCI6IkpXVCJ9.") + 12]++; /* 2004000000 */
 	verdict(changed, unknown, "changed claims");
+	strcpy(changed, token_rs256);
+	changed[strlen(changed) - 1]++; /* of its six bits four are to spare */
+	verdict(changed, malformed, "the same signature in another spelling");
 	use_keys(NULL, NULL, ec_pub);
 	verdict(token_es256, NULL, "ES256");
 	verdict(token_rs256, unknown, "RS256 with a P-256 key");
@@ -413,6 +416,7 @@ test_rights(void)
 	allows(false, "user:{{sub}}", "u_1", "user:u_2");
 	allows(false, "user:{{sub}}", NULL, "user:{{sub}}");
 	allows(false, "user:{{sub}}", "", "user:");
+	allows(false, "word{{sub}}", "", "word");
 	allows(false, "user:{{sub}}", "*", "user:u_1");
 	allows(false, "{{sub}}", "*", "user:u_1");
 	allows(false, "{{sub}}", "user:u_1", "user:u_1");
