@@ -17,7 +17,7 @@ import { KeyRing, base64url, now } from './jwt.js';
 
 const ring = new KeyRing();
 const stack = {};
-let guarded; // a second streamer, which looks at audience and issuer
+let guarded; // a second streamer, which looks at audience and issuer, and polls
 const secrets = new Set(); // what must not be found in any log
 
 before(async () => {
@@ -35,7 +35,7 @@ before(async () => {
   stack.streamer = await Streamer.start({ dsn, args: [...keys, '--token-cookie', 'pev_token', '--log-level', 'debug'] });
   guarded = await Streamer.start({
     dsn, listen: '0.0.0.0:0',
-    args: ['--jwt-secret-file', ring.file('secret'), '--jwt-audience', 'pev', '--jwt-issuer', 'https://issuer.example'],
+    args: ['--jwt-secret-file', ring.file('secret'), '--jwt-audience', 'pev', '--jwt-issuer', 'https://issuer.example', '--poll', '300ms'],
   });
   for (const { url } of [stack.streamer, guarded]) {
     await poll(async () => (await request(`${url}/readyz`)).status === 200, 'the streamer being ready');
@@ -302,10 +302,21 @@ test('revoking a token ends its streams within a second, and no others', async (
   clients[2].close();
 });
 
-test('a revocation that was not announced is found when the database is connected again', async () => {
-  const [stream, jti] = [newExecution(), crypto.randomUUID()];
-  const client = await SseClient.open(url(stream), { headers: bearer(token({ jti })) });
+test('a revocation that was not announced is found by the poll', async () => {
+  const jti = crypto.randomUUID();
+  const headers = bearer(token({ jti, aud: 'pev', iss: 'https://issuer.example' }));
+  const client = await SseClient.open(`${guarded.url}/events/${newExecution()}`, { headers });
   await stack.db.query("INSERT INTO pev_revoked_token (jti, expires) VALUES ($1, 'infinity')", [jti]);
+  await client.toEnd();
+  assert.equal(client.events.at(-1).event, 'token-revoked');
+});
+
+test('all revocations are read when the database is connected again, for it may have been set back', async () => {
+  const jti = crypto.randomUUID();
+  const client = await SseClient.open(url(newExecution()), { headers: bearer(token({ jti })) });
+  await stack.db.query(`ALTER TABLE pev_revoked_token DISABLE TRIGGER pev_revoked_stamp;
+    INSERT INTO pev_revoked_token (jti, expires, xact) VALUES ('${jti}', 'infinity', '3');
+    ALTER TABLE pev_revoked_token ENABLE ALWAYS TRIGGER pev_revoked_stamp`);
   await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer'");
   await client.toEnd();
   assert.equal(client.events.at(-1).event, 'token-revoked');
