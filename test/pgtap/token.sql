@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(112);
+SELECT plan(114);
 
 CREATE FUNCTION from_base64url(digits text) RETURNS bytea LANGUAGE sql IMMUTABLE AS
   $$ SELECT decode(rpad(translate(digits, '-_', '+/'), (length(digits) + 3) / 4 * 4, '='), 'base64') $$;
@@ -108,7 +108,10 @@ BEGIN;
 SELECT is(pev_redeem_ticket(sha256(:'ticket'), 'user:u_1'), now() + interval '1 h', 'redeemed');
 COMMIT;
 BEGIN;
-UPDATE pev_ticket SET redeem_before = now() - interval '1 s', expires = now() + interval '5 s';
+UPDATE pev_ticket SET expires = now() + interval '5 s';
+SELECT is(pev_redeem_ticket(sha256(:'ticket'), 'user:u_1'), now() + interval '5 s', 'reused while it could still be redeemed');
+SELECT is(pev_redeem_ticket(sha256(:'ticket'), 'user:u_2'), NULL, 'not for another stream');
+UPDATE pev_ticket SET redeem_before = now() - interval '1 s';
 SELECT is(pev_redeem_ticket(sha256(:'ticket'), 'user:u_1'), now() + interval '5 s', 'reused, which does not prolong it');
 COMMIT;
 UPDATE pev_ticket SET expires = now() - interval '1 s';
