@@ -219,6 +219,7 @@ test(`${Object.keys(HOSTILE).length} hostile tokens are refused with 401, wherev
   const stream = newExecution();
   await emit(stream);
   await denied(url(stream), 401, 'no token at all');
+  assert.match((await request(url(stream))).body, /A token is needed/);
   await denied(url(stream), 401, 'another scheme', { Authorization: 'Basic dTpw' });
   for (const [what, make] of Object.entries(HOSTILE)) {
     const text = make();
@@ -230,6 +231,7 @@ test(`${Object.keys(HOSTILE).length} hostile tokens are refused with 401, wherev
   }
   const long = 'x'.repeat(8300);
   await denied(url(stream), 401, 'too long for anything', bearer(long));
+  assert.match((await request(url(stream), { headers: bearer(long) })).body, /longer than 8192 bytes/);
   await denied(url(stream, `?token=${long}`), 401, 'too long for anything');
   assert.equal((await request(url(stream, '?token=%00'))).status, 400, 'a NUL in the URL');
   assert.equal((await request(`${stack.streamer.url}/readyz`)).status, 200, 'the database has not been disturbed');
