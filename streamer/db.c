@@ -15,6 +15,7 @@
  * LISTEN comes before the ready hook, hence before the first read: an event
  * that commits after that read rings, one that committed before is in it.
  */
+#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,16 +64,16 @@ static const char *const db_statement_text[DB_STATEMENTS] = {
 				"  @schema@.pev_is_terminal(a.event_type, a.event_data) AS terminal"
 				"  FROM @schema@.assistant_architect_events a WHERE a.execution_id = s.id"
 				"  ORDER BY a.seq DESC LIMIT 1) e ON true",
-	[DB_READ] = "SELECT w.ord, e.seq, e.event_type::text, e.event_data::text,"
+	/* LATERAL with a LIMIT can only be a nested loop: rows come in order without a sort */
+	[DB_READ] = "SELECT w.ord, e.seq, e.event_type, e.event_data,"
 				" @schema@.pev_is_terminal(e.event_type, e.event_data),"
-				" date_part('epoch', clock_timestamp() - e.created_at)"
+				" e.created_at, clock_timestamp()"
 				" FROM unnest($1::bigint[], $2::bigint[], $3::int[])"
 				"  WITH ORDINALITY AS w(id, after, most, ord)"
 				" CROSS JOIN LATERAL (SELECT a.seq, a.event_type, a.event_data, a.created_at"
 				"  FROM @schema@.assistant_architect_events a"
 				"  WHERE a.execution_id = w.id AND a.seq > w.after"
-				"  ORDER BY a.seq LIMIT w.most) e"
-				" ORDER BY w.ord, e.seq",
+				"  ORDER BY a.seq LIMIT w.most) e",
 	[DB_KEYS] = "SELECT p.id, p.key FROM @schema@.pev_stream p WHERE p.id = ANY ($1::bigint[])",
 	[DB_REST] = "SELECT EXISTS (SELECT FROM @schema@.assistant_architect_events a"
 				" WHERE a.execution_id = $1::bigint AND a.seq > $2::bigint"
@@ -567,6 +568,16 @@ db_trouble(int64_t *since)
 	return db.trouble;
 }
 
+/* A bigint or timestamptz (microseconds) in binary format. */
+int64_t
+db_bigint(const PGresult *row, int column)
+{
+	uint64_t number;
+
+	memcpy(&number, PQgetvalue(row, 0, column), sizeof(number));
+	return (int64_t) be64toh(number);
+}
+
 /*
  * Send a statement; only while idle.  row is called for each row and done at
  * the end, also when the connection is lost meanwhile, but never before
@@ -575,11 +586,15 @@ db_trouble(int64_t *since)
 void
 db_send(DbStatement statement, int count, const char *const *params, DbRow row, DbDone done)
 {
+	/* numbers and times of many rows cost both sides more to write and read as text */
+	int format = statement == DB_READ;
+
 	db_set_state(DB_BUSY);
 	metric_add(METRIC_DATABASE_QUERIES, 1);
 	db.row = row;
 	db.done = done;
-	if (!PQsendQueryPrepared(db.conn, db_statement_name[statement], count, params, NULL, NULL, 0) ||
+	if (!PQsendQueryPrepared(db.conn, db_statement_name[statement], count, params, NULL, NULL,
+							 format) ||
 		!PQsetSingleRowMode(db.conn) || !db_flush())
 	{
 		/* Found out when the loop next looks at the socket, or by patience. */

@@ -20,8 +20,8 @@ typedef struct DbHooks
 /* The statements; db.c holds their text. */
 typedef enum DbStatement
 {
-	DB_LOOK, /* $1 bigint[] ids or NULL, $2 text[] keys: ord, id, last seq, is it terminal */
-	DB_READ, /* $1 bigint[] ids, $2 bigint[] after, $3 int[] limits: ord, seq, type, data, terminal, age */
+	DB_LOOK,    /* $1 bigint[] ids or NULL, $2 text[] keys: ord, id, last seq, is it terminal */
+	DB_READ,    /* $1 bigint[] ids, $2 bigint[] after, $3 int[] limits: as enum DbReadColumn */
 	DB_KEYS,    /* $1 bigint[] ids: id, key */
 	DB_REST,    /* $1 bigint id, $2 bigint after, $3 text[] types: are there such rows */
 	DB_TYPES,   /* all type names */
@@ -29,6 +29,18 @@ typedef enum DbStatement
 	DB_TICKETS, /* $1 text[] hashes in hexadecimal, $2 text[] keys: ord, expiry or NULL */
 	DB_STATEMENTS
 } DbStatement;
+
+/* The columns of DB_READ, which come in binary format. */
+enum DbReadColumn
+{
+	READ_ORD,   /* bigint, from 1 */
+	READ_SEQ,   /* bigint */
+	READ_TYPE,  /* the name */
+	READ_DATA,  /* a byte for the version of the format, 1, and JSON */
+	READ_LAST,  /* boolean: does the event close its stream? */
+	READ_BORN,  /* timestamptz: when the event was numbered */
+	READ_CLOCK, /* timestamptz: now */
+};
 
 /* One row at a time; the result is the callee's only during the call. */
 typedef void (*DbRow)(const PGresult *row);
@@ -41,6 +53,7 @@ extern void db_stop(void);
 extern bool db_is_up(void);
 extern bool db_is_idle(void);
 extern const char *db_trouble(int64_t *since);
+extern int64_t db_bigint(const PGresult *row, int column);
 extern void db_send(DbStatement statement, int count, const char *const *params, DbRow row,
 					DbDone done);
 

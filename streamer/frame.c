@@ -41,12 +41,21 @@ frame_new(size_t len)
 	return frame;
 }
 
+/* Is there no line break?  Of JSON there never is, and memchr finds that out fast. */
+static bool
+frame_is_one_line(const char *text, size_t len)
+{
+	return memchr(text, '\n', len) == NULL && memchr(text, '\r', len) == NULL;
+}
+
 /* How many lines do the bytes make?  None at all make one. */
 static size_t
 frame_count_lines(const char *text, size_t len)
 {
 	size_t lines = 1;
 
+	if (frame_is_one_line(text, len))
+		return lines;
 	for (size_t i = 0; i < len; i++)
 		if (text[i] == '\n' || (text[i] == '\r' && !(i + 1 < len && text[i + 1] == '\n')))
 			lines++;
@@ -67,7 +76,8 @@ frame_put_lines(char *out, const char *prefix, const char *text, size_t len)
 {
 	size_t start = 0;
 
-	for (size_t i = 0; i <= len; i++)
+	/* of one line only the end is looked at */
+	for (size_t i = frame_is_one_line(text, len) ? len : 0; i <= len; i++)
 	{
 		if (i < len && text[i] != '\r' && text[i] != '\n')
 			continue;

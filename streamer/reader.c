@@ -158,9 +158,9 @@ reader_want_page(Subscriber *sub)
 static int64_t
 row_age(const PGresult *row)
 {
-	double age = strtod(PQgetvalue(row, 0, 5), NULL);
+	int64_t age = db_bigint(row, READ_CLOCK) - db_bigint(row, READ_BORN);
 
-	return age > 0 ? (int64_t) (age * 1e6) : 0;
+	return age > 0 ? age : 0;
 }
 
 /* Give a row to all who need the page.  The reference is given up. */
@@ -202,9 +202,10 @@ reader_take_row(Read *read, const PGresult *row)
 	if (read->stream == NULL || read->cut)
 		return;
 	age = row_age(row);
-	frame = frame_event(strtoll(PQgetvalue(row, 0, 1), NULL, 10), PQgetvalue(row, 0, 2),
-						(size_t) PQgetlength(row, 0, 2), PQgetvalue(row, 0, 3),
-						(size_t) PQgetlength(row, 0, 3), *PQgetvalue(row, 0, 4) == 't');
+	frame =
+		frame_event(db_bigint(row, READ_SEQ), PQgetvalue(row, 0, READ_TYPE),
+					(size_t) PQgetlength(row, 0, READ_TYPE), PQgetvalue(row, 0, READ_DATA) + 1,
+					(size_t) PQgetlength(row, 0, READ_DATA) - 1, *PQgetvalue(row, 0, READ_LAST));
 	frame->born = loop_clock() - age;
 	read->bytes += frame->len;
 	stream_weigh(read->stream, frame->len);
@@ -245,7 +246,7 @@ reader_end_read(Read *read, bool ok)
 static void
 reader_on_row(const PGresult *row)
 {
-	int place = atoi(PQgetvalue(row, 0, 0)) - 1;
+	int place = (int) db_bigint(row, READ_ORD) - 1;
 
 	if (place < reader.read_ended || place >= reader.read_count)
 		return;
