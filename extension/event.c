@@ -130,13 +130,14 @@ static void
 check_import(TriggerData *trigdata)
 {
 	int64 seq = DatumGetInt64(required_column(trigdata, EVENTS_SEQ));
-	TimestampTz created_at = DatumGetTimestampTz(required_column(trigdata, EVENTS_CREATED_AT));
+	TimestampTz created_at;
 
 	if (!compat_table_ownercheck(RelationGetRelid(trigdata->tg_relation), GetUserId()))
 		ereport(ERROR, (errcode(ERRCODE_GENERATED_ALWAYS),
 						errmsg("cannot insert a value into column \"seq\""),
 						errdetail("Events are numbered as they arrive."),
 						errhint("Leave the column out.")));
+	created_at = DatumGetTimestampTz(required_column(trigdata, EVENTS_CREATED_AT));
 	/* the numbering and the times go on from these */
 	if (seq < 1 || seq > IMPORT_SEQ_MAX || TIMESTAMP_NOT_FINITE(created_at) ||
 		created_at > END_TIMESTAMP - USECS_PER_DAY)

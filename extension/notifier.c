@@ -68,8 +68,12 @@ launch(int index)
 	snprintf(worker.bgw_function_name, sizeof(worker.bgw_function_name), "pev_notifier_main");
 	snprintf(worker.bgw_name, BGW_MAXLEN, "pev notifier for database %u", MyDatabaseId);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "pev notifier");
-	/* without a free worker slot the reservation lapses, and a later commit tries again */
-	(void) RegisterDynamicBackgroundWorker(&worker, NULL);
+	/* the reservation lapses, and a later commit tries again */
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(LOG, (errmsg("no background worker is free for the pev notifier of database %u",
+							 MyDatabaseId),
+					  errdetail("Commits call NOTIFY themselves meanwhile."),
+					  errhint("You might need to increase max_worker_processes.")));
 }
 
 /*

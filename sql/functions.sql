@@ -401,7 +401,7 @@ COMMENT ON COLUMN pev_notifier_status.database IS 'its database; NULL: dropped s
 COMMENT ON COLUMN pev_notifier_status.state IS 'stopped, starting or running';
 COMMENT ON COLUMN pev_notifier_status.pid IS 'process id of the background worker';
 COMMENT ON COLUMN pev_notifier_status.waiting IS 'doorbells not yet rung';
-COMMENT ON COLUMN pev_notifier_status.doorbells IS 'doorbells posted by commits';
+COMMENT ON COLUMN pev_notifier_status.doorbells IS 'doorbells that commits left to the notifier';
 COMMENT ON COLUMN pev_notifier_status.batches IS 'transactions in which the notifier rang';
 COMMENT ON COLUMN pev_notifier_status.notifications IS 'NOTIFYs it sent';
 COMMENT ON COLUMN pev_notifier_status.overflows IS 'times it rang for all streams because there were too many';

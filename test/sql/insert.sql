@@ -111,7 +111,7 @@ SELECT array_agg(seq) FROM pev_events(15);
 CREATE ROLE regress_pev_writer;
 GRANT INSERT, SELECT ON assistant_architect_events TO regress_pev_writer;
 SET ROLE regress_pev_writer;
-SELECT outcome('INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data, created_at) VALUES (13, 1, ''progress'', ''{}'', now())');
+SELECT outcome('INSERT INTO assistant_architect_events (execution_id, seq, event_type, event_data) VALUES (13, 1, ''progress'', ''{}'')');
 COPY assistant_architect_events (execution_id, seq, event_type, event_data, created_at) FROM stdin;
 13	1	progress	{}	2001-01-01
 \.
