@@ -4,6 +4,7 @@
 // unless a test gives it to them (see harness.js).
 
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import { after, before } from 'node:test';
 import {
   Follower, Load, StubbornSession, allFinished, assertExact, assertReturns, atRest, end, progress, random,
@@ -169,6 +170,7 @@ test('no room for notifiers: of workers, or of databases', async () => {
       const load = new Load(small, streams);
       await load.more(200);
       assert.notEqual((await notifier(small))?.state, 'running');
+      assert.match(fs.readFileSync(small.env.LOG, 'utf8'), /no background worker is free for the pev notifier of database \d+/);
       await load.stop();
       await allFinished(followers);
       await assertExact(small, followers);
