@@ -149,6 +149,7 @@ test('the extension is dropped and created again while notifier and streamer run
       if (round === 2) await db.query('ALTER DATABASE postgres SET search_path = "Else where", public');
       if (round === 2) { await db.pool.end(); db.pool = db.newPool(); }
       await ready(streamer);
+      await poll(() => streamer.log.match(/stream 1: its last event is 0,/g)?.length === round, 'the streamer seeing that the table is new');
       // A new table begins at 1 again, and the client that is there is sent what it holds.
       const fresh = await SseClient.open(`${streamer.url}/events/1`);
       for (let i = 1; i <= 5; i++) await db.emit(1, ...progress(100 * round + i));
