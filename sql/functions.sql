@@ -41,6 +41,72 @@ COMMENT ON FUNCTION pev_emit_batch(uuid, jsonb) IS
 COMMENT ON FUNCTION pev_emit_batch(text, jsonb) IS
   'store [{"type": …, "data": …}, …] in order, all or none; the last seq, or NULL if nothing is stored';
 
+-- Whoever cannot know whether events arrived, for the answer was lost on its way, sends them again
+-- under the same key.  The key's row comes before the events, in one transaction with them: of those
+-- who come with it at once, all wait for the first and then find its answer; and if the events are
+-- refused, there is no row.  Keys that are too old go when new ones come, a few at a time, and none
+-- that another transaction is at.
+CREATE FUNCTION pev_emit_once(stream text, key text, events jsonb) RETURNS bigint
+  LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+  AS $$
+    DECLARE
+      oldest CONSTANT timestamptz := now() - interval '24 hours';
+      this_stream text;
+      this_key bytea;
+      this_request bytea;
+      known record;
+      last_seq bigint;
+    BEGIN
+      IF $1 IS NULL OR $2 IS NULL OR $3 IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s must not be null',
+          CASE WHEN $1 IS NULL THEN 'stream' WHEN $2 IS NULL THEN 'key' ELSE 'events' END);
+      END IF;
+      IF $2 COLLATE "C" !~ '^[!-~]{1,255}$' THEN
+        RAISE EXCEPTION 'invalid idempotency key' USING ERRCODE = '22023',
+          DETAIL = 'A key has 1 to 255 visible ASCII characters.';
+      END IF;
+      this_stream := (SELECT coalesce(p.id::text, p.canonical)
+                      FROM @extschema@.pev_stream_key_parse($1) p);
+      this_key := sha256(convert_to($2, 'UTF8'));
+      this_request := sha256(convert_to($3::text, 'UTF8'));
+      LOOP
+        SELECT i.request_hash, i.seq INTO known FROM @extschema@.pev_idempotency i
+        WHERE i.stream = this_stream AND i.key_hash = this_key AND i.created_at > oldest;
+        IF FOUND AND known.request_hash <> this_request THEN
+          RAISE EXCEPTION 'idempotency key was used for other events' USING ERRCODE = '22023',
+            HINT = 'Take a new key for new events.';
+        ELSIF FOUND THEN
+          RETURN known.seq;
+        END IF;
+        INSERT INTO @extschema@.pev_idempotency AS i (stream, key_hash, request_hash)
+        VALUES (this_stream, this_key, this_request)
+        ON CONFLICT ON CONSTRAINT pev_idempotency_pkey DO UPDATE
+          SET request_hash = EXCLUDED.request_hash, seq = NULL, created_at = EXCLUDED.created_at
+          WHERE i.created_at <= oldest;
+        EXIT WHEN FOUND;
+      END LOOP;
+      DELETE FROM @extschema@.pev_idempotency WHERE (pev_idempotency.stream, key_hash) IN (
+        SELECT i.stream, i.key_hash FROM @extschema@.pev_idempotency i
+        WHERE i.created_at <= oldest ORDER BY i.created_at LIMIT 10 FOR UPDATE SKIP LOCKED);
+      last_seq := @extschema@.pev_emit_batch($1, $3);
+      UPDATE @extschema@.pev_idempotency i SET seq = last_seq
+      WHERE i.stream = this_stream AND i.key_hash = this_key AND last_seq IS NOT NULL;
+      RETURN last_seq;
+    END
+  $$;
+CREATE FUNCTION pev_emit_once(stream bigint, key text, events jsonb) RETURNS bigint
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE
+  AS $$ SELECT @extschema@.pev_emit_once(stream::text, key, events) $$;
+CREATE FUNCTION pev_emit_once(stream uuid, key text, events jsonb) RETURNS bigint
+  LANGUAGE sql VOLATILE PARALLEL UNSAFE
+  AS $$ SELECT @extschema@.pev_emit_once(stream::text, key, events) $$;
+COMMENT ON FUNCTION pev_emit_once(text, text, jsonb) IS
+  'as pev_emit_batch, but the same events under the same key (1 to 255 visible ASCII characters) are stored once within 24 hours, and later calls return what the first did; needs all rights on the rows of pev_idempotency; raises 22023 for other events under the key, and what pev_emit_batch raises';
+COMMENT ON FUNCTION pev_emit_once(bigint, text, jsonb) IS
+  'as pev_emit_batch, but the same events under the same key are stored once within 24 hours';
+COMMENT ON FUNCTION pev_emit_once(uuid, text, jsonb) IS
+  'as pev_emit_batch, but the same events under the same key are stored once within 24 hours';
+
 -- Asking the catalogue ------------------------------------------------------------------------
 
 CREATE FUNCTION pev_validate(type text, data jsonb, OUT path text, OUT keyword text,

@@ -140,6 +140,24 @@ COMMENT ON COLUMN pev_revoked_token.expires IS 'when the token expires anyway an
 COMMENT ON COLUMN pev_revoked_token.xact IS 'transaction that brought it here, by which streamers find what they have not seen';
 COMMENT ON COLUMN pev_revoked_token.revoked_at IS 'when it was revoked';
 
+-- What pev_emit_once() has answered; see functions.sql.
+
+CREATE TABLE pev_idempotency (
+  stream text COLLATE "C" NOT NULL,
+  key_hash bytea NOT NULL,
+  request_hash bytea NOT NULL,
+  seq bigint,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (stream, key_hash)
+);
+CREATE INDEX ON pev_idempotency (created_at);
+COMMENT ON TABLE pev_idempotency IS 'keys that events were emitted under by pev_emit_once(), for 24 hours';
+COMMENT ON COLUMN pev_idempotency.stream IS 'key of the stream, within which an idempotency key is unique';
+COMMENT ON COLUMN pev_idempotency.key_hash IS 'SHA-256 of the idempotency key';
+COMMENT ON COLUMN pev_idempotency.request_hash IS 'SHA-256 of the events, by which other events under the same key are found out';
+COMMENT ON COLUMN pev_idempotency.seq IS 'what was answered: the last seq; NULL: nothing was stored';
+COMMENT ON COLUMN pev_idempotency.created_at IS 'when the events were emitted';
+
 -- Triggers.  All work on an event is in these, so that INSERT and COPY do what pev_emit() does.
 
 CREATE FUNCTION pev_before_insert() RETURNS trigger LANGUAGE c AS 'MODULE_PATHNAME';
@@ -204,6 +222,8 @@ SELECT pg_extension_config_dump('pev_stream_kind', 'WHERE NOT builtin');
 SELECT pg_extension_config_dump('pev_stream', '');
 SELECT pg_extension_config_dump('pev_stream_id_seq', '');
 SELECT pg_extension_config_dump('pev_revoked_token', '');
+-- With the events go the keys that they came under, or a retry after a restore would store them again.
+SELECT pg_extension_config_dump('pev_idempotency', '');
 SELECT pg_extension_config_dump('assistant_architect_events', '');
 SELECT pg_extension_config_dump('assistant_architect_events_id_seq', '');
 
@@ -213,6 +233,7 @@ ALTER TABLE pev_stream_kind OWNER TO @extowner@;
 ALTER TABLE pev_stream OWNER TO @extowner@;
 ALTER TABLE pev_ticket OWNER TO @extowner@;
 ALTER TABLE pev_revoked_token OWNER TO @extowner@;
+ALTER TABLE pev_idempotency OWNER TO @extowner@;
 ALTER TABLE assistant_architect_events OWNER TO @extowner@;
 
 -- The catalogue describes; it holds no data of anyone's.

@@ -26,6 +26,9 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_emit_batch(stream bigint, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_batch(stream text, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_batch(stream uuid, events jsonb)', 'bigint', 'vu'),
+  ('pev_emit_once(stream bigint, key text, events jsonb)', 'bigint', 'vu'),
+  ('pev_emit_once(stream text, key text, events jsonb)', 'bigint', 'vu'),
+  ('pev_emit_once(stream uuid, key text, events jsonb)', 'bigint', 'vu'),
   ('pev_events(stream bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
@@ -75,7 +78,7 @@ SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::r
 -- Tables and views.
 SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
-  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'),
+  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'),
   ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
 CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
