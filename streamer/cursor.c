@@ -17,6 +17,7 @@
 
 #include "cursor.h"
 #include "mem.h"
+#include "utf8.h"
 
 #define QUERY_NAME_MAX  32
 #define QUERY_VALUE_MAX 4096
@@ -80,26 +81,6 @@ percent_decode(const char *raw, size_t len, bool form, char *out, size_t size, s
 	return NULL;
 }
 
-/* The length of the UTF-8 character at text, or 0 if it is malformed (RFC 3629). */
-static size_t
-utf8_char(const unsigned char *text, size_t left)
-{
-	unsigned char c = text[0];
-	size_t len = c < 0x80 ? 1 : c >= 0xC2 && c <= 0xDF ? 2 : (c & 0xF0) == 0xE0 ? 3 : 4;
-
-	if (len == 1)
-		return 1;
-	if (c < 0xC2 || c > 0xF4 || len > left)
-		return 0;
-	for (size_t i = 1; i < len; i++)
-		if ((text[i] & 0xC0) != 0x80)
-			return 0;
-	if ((c == 0xE0 && text[1] < 0xA0) || (c == 0xED && text[1] > 0x9F) ||
-		(c == 0xF0 && text[1] < 0x90) || (c == 0xF4 && text[1] > 0x8F))
-		return 0;
-	return len;
-}
-
 /* May this byte stand in a key, though perhaps not at its beginning? */
 bool
 stream_key_byte(unsigned char c)
@@ -119,7 +100,7 @@ key_is_valid(const char *text, size_t len)
 	while (i < len)
 	{
 		unsigned char c = (unsigned char) text[i];
-		size_t width = utf8_char((const unsigned char *) text + i, len - i);
+		size_t width = utf8_char(text + i, len - i);
 
 		if (width == 0)
 			return false;

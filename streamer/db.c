@@ -26,6 +26,7 @@
 #include "loop.h"
 #include "mem.h"
 #include "metrics.h"
+#include "statement.h"
 
 #define DB_DELAY_FIRST  100
 #define DB_DELAY_MOST   5000
@@ -51,8 +52,6 @@ static const bool db_allowed[DB_STOPPED + 1][DB_STOPPED + 1] = {
 	[DB_BUSY] = {[DB_IDLE] = true, [DB_DOWN] = true, [DB_STOPPED] = true},
 	[DB_STOPPED] = {[DB_CONNECTING] = true},
 };
-
-#define DB_SCHEMA_MARK "@schema@"
 
 /* @schema@ is the extension's schema, quoted. */
 static const char *const db_statement_text[DB_STATEMENTS] = {
@@ -104,10 +103,6 @@ static const char db_settings[] =
 	"SET jit = off; SET plan_cache_mode = force_generic_plan;"
 	"SET statement_timeout = 0; SET idle_session_timeout = 0;"
 	"LISTEN pev; LISTEN pev_live; LISTEN pev_revoked";
-
-static const char db_find_extension[] =
-	"SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e"
-	" JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pev'";
 
 /*
  * Fails at once if the role may not read what the statements read, or call what
@@ -238,51 +233,22 @@ db_flush(void)
 	return true;
 }
 
-/* Append a statement's text, the extension's schema put in. */
-static void
-db_put_schema(Buf *text, const char *statement)
-{
-	for (const char *p = statement; *p != '\0'; p++)
-	{
-		if (strncmp(p, DB_SCHEMA_MARK, strlen(DB_SCHEMA_MARK)) == 0)
-		{
-			buf_text(text, db.schema);
-			p += strlen(DB_SCHEMA_MARK) - 1;
-		}
-		else
-			buf_add(text, p, 1);
-	}
-}
-
 /* Send the query of the current step. */
 static bool
 db_setup_send(void)
 {
+	DbStatement statement = (DbStatement) (db.step - STEP_PREPARE);
 	int sent;
 
 	if (db.step == STEP_FIND)
-		sent = PQsendQuery(db.conn, db_find_extension);
+		sent = PQsendQuery(db.conn, statement_find_schema);
 	else if (db.step == STEP_SETTINGS)
 		sent = PQsendQuery(db.conn, db_settings);
+	else if (db.step == STEP_ACCESS)
+		sent = statement_send_query(db.conn, db_check_access, db.schema);
 	else
-	{
-		Buf text;
-
-		buf_init(&text);
-		if (db.step == STEP_ACCESS)
-		{
-			db_put_schema(&text, db_check_access);
-			sent = PQsendQuery(db.conn, text.data);
-		}
-		else
-		{
-			DbStatement statement = (DbStatement) (db.step - STEP_PREPARE);
-
-			db_put_schema(&text, db_statement_text[statement]);
-			sent = PQsendPrepare(db.conn, db_statement_name[statement], text.data, 0, NULL);
-		}
-		buf_free(&text);
-	}
+		sent = statement_send_prepare(db.conn, db_statement_name[statement],
+									  db_statement_text[statement], db.schema);
 	return sent == 1 && db_flush();
 }
 

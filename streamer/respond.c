@@ -12,6 +12,7 @@
 #include "cors.h"
 #include "log.h"
 #include "mem.h"
+#include "problem.h"
 #include "respond.h"
 
 /* Add a header; only memory can be lacking. */
@@ -52,23 +53,16 @@ respond_send(struct MHD_Connection *conn, unsigned int status, struct MHD_Respon
 	return result;
 }
 
-/* A problem's body (RFC 9457).  detail is plain text without quotes' need for escaping. */
+/* Make the response to what is wrong. */
 static struct MHD_Response *
-respond_problem(unsigned int status, const char *title, const char *detail)
+respond_problem(unsigned int status, const char *detail)
 {
 	struct MHD_Response *response;
 	Buf body;
 
 	buf_init(&body);
-	buf_format(&body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%u,\"detail\":\"",
-			   title, status);
-	for (; *detail != '\0'; detail++)
-	{
-		if (*detail == '"' || *detail == '\\')
-			buf_text(&body, "\\");
-		buf_add(&body, detail, 1);
-	}
-	buf_text(&body, "\"}\n");
+	problem_begin(&body, status, detail);
+	problem_end(&body);
 	response = respond_text("application/problem+json", body.data);
 	buf_free(&body);
 	return response;
@@ -77,8 +71,7 @@ respond_problem(unsigned int status, const char *title, const char *detail)
 enum MHD_Result
 respond_bad(struct MHD_Connection *conn, const char *detail)
 {
-	return respond_send(conn, MHD_HTTP_BAD_REQUEST,
-						respond_problem(MHD_HTTP_BAD_REQUEST, "Bad Request", detail));
+	return respond_send(conn, MHD_HTTP_BAD_REQUEST, respond_problem(MHD_HTTP_BAD_REQUEST, detail));
 }
 
 enum MHD_Result
@@ -86,15 +79,14 @@ respond_not_found(struct MHD_Connection *conn)
 {
 	static const char detail[] = "There is nothing here. Streams are at /events/ and their key.";
 
-	return respond_send(conn, MHD_HTTP_NOT_FOUND,
-						respond_problem(MHD_HTTP_NOT_FOUND, "Not Found", detail));
+	return respond_send(conn, MHD_HTTP_NOT_FOUND, respond_problem(MHD_HTTP_NOT_FOUND, detail));
 }
 
 enum MHD_Result
 respond_bad_method(struct MHD_Connection *conn, const char *allow)
 {
 	struct MHD_Response *response =
-		respond_problem(MHD_HTTP_METHOD_NOT_ALLOWED, "Method Not Allowed",
+		respond_problem(MHD_HTTP_METHOD_NOT_ALLOWED,
 						"The Allow header lists the methods that this resource knows.");
 
 	respond_header(response, "Allow", allow);
@@ -106,8 +98,7 @@ enum MHD_Result
 respond_denied(struct MHD_Connection *conn, unsigned int status, const char *why)
 {
 	bool forbidden = status == MHD_HTTP_FORBIDDEN;
-	struct MHD_Response *response =
-		respond_problem(status, forbidden ? "Forbidden" : "Unauthorized", why);
+	struct MHD_Response *response = respond_problem(status, why);
 
 	respond_header(response, "WWW-Authenticate",
 				   forbidden ? "Bearer error=\"insufficient_scope\""
@@ -119,9 +110,7 @@ respond_denied(struct MHD_Connection *conn, unsigned int status, const char *why
 enum MHD_Result
 respond_busy(struct MHD_Connection *conn, unsigned int status, const char *why, unsigned int ms)
 {
-	const char *title =
-		status == MHD_HTTP_TOO_MANY_REQUESTS ? "Too Many Requests" : "Service Unavailable";
-	struct MHD_Response *response = respond_problem(status, title, why);
+	struct MHD_Response *response = respond_problem(status, why);
 	char seconds[16];
 
 	snprintf(seconds, sizeof(seconds), "%u", ms / 1000 + 1);

@@ -1,0 +1,30 @@
+/*
+ * emit_body.h
+ *		The body of a request that emits: one event, or an array of them.
+ */
+#ifndef PEV_EMIT_BODY_H
+#define PEV_EMIT_BODY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define EMIT_DEPTH_MAX 128 /* how deep arrays and objects may be in each other */
+
+/* What a body is found to hold. */
+typedef struct EmitBody
+{
+	bool is_batch; /* an array, if only of one */
+	size_t count;  /* of events, at least one */
+} EmitBody;
+
+/* What is wrong with a body, and where: characters are counted from 1. */
+typedef struct EmitFault
+{
+	const char *what; /* goes on after "Line 1, column 2: ", and ends with a full stop */
+	size_t line;
+	size_t column;
+} EmitFault;
+
+extern bool emit_body_check(const char *text, size_t len, EmitBody *body, EmitFault *fault);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * streamer_rate.c
+ *		How often each client may do something.
+ */
+#include "rate.h"
+#include "streamer_tap.h"
+
+#define SECOND INT64_C(1000000)
+
+/* How many in a row are let through at this time. */
+static int
+take_all(uint64_t client, int64_t now)
+{
+	int count = 0;
+
+	while (rate_take(client, now) == 0)
+		count++;
+	return count;
+}
+
+int
+main(void)
+{
+	uint64_t a;
+	uint64_t b;
+	int64_t now = 5 * SECOND;
+
+	rate_start(10, 42);
+	a = rate_client('s', "a", 1);
+	b = rate_client('s', "b", 1);
+	ok(a != b, "clients are told apart");
+	ok(a != rate_client('a', "a", 1), "and so are kinds of them");
+	is_number((long long) (a == rate_client('s', "a", 1)), 1, "a client is known again");
+
+	is_number(take_all(a, now), 10, "a second's worth at once");
+	is_number(rate_take(a, now), SECOND / 10, "and then one after a tenth of a second");
+	is_number(rate_take(a, now), SECOND / 10, "refusals are not counted");
+	is_number(rate_take(a, now + SECOND / 10 - 1), 1, "not a moment earlier");
+	is_number(take_all(a, now + SECOND / 10), 1, "one then");
+	is_number(take_all(b, now), 10, "another client has its own");
+	is_number(take_all(a, now + SECOND / 10 + SECOND / 2), 5, "half a second later, half of it");
+	is_number(take_all(a, now + 60 * SECOND), 10, "never more than a second's worth");
+
+	/* far more clients than there is room for */
+	for (uint64_t i = 0; i < 1000000; i++)
+		(void) rate_take(rate_client('a', &i, sizeof(i)), now + 120 * SECOND);
+	is_number(take_all(a, now + 120 * SECOND), 10, "those that came long ago make room");
+	is_number(take_all(a, now + 120 * SECOND), 0, "which holds");
+	for (uint64_t i = 0; i < 20000; i++)
+		(void) rate_take(rate_client('a', &i, sizeof(i)), now + 120 * SECOND);
+	is_number(take_all(a, now + 120 * SECOND), 0, "who has used up most is forgotten last");
+	rate_stop();
+
+	rate_start(1, 7);
+	is_number(take_all(a, now), 1, "one a second");
+	is_number(rate_take(a, now + SECOND / 4), SECOND * 3 / 4, "is one a second");
+	rate_stop();
+	return done();
+}
