@@ -1,8 +1,8 @@
 /*
  * access.c
- *		Who may listen to what.
+ *		Who may listen to what, and emit.
  *
- * Without keys everybody may listen to everything; the configuration sees to it
+ * Without keys everybody may do everything; the configuration sees to it
  * that "everybody" is this machine, or that the operator insists.  With keys
  * nobody may, without a token or ticket that is valid: there is no way from one
  * to the other while the daemon runs.  Reloading either replaces all keys or, if
@@ -24,6 +24,7 @@
 #include "keys.h"
 #include "log.h"
 #include "metrics.h"
+#include "rate.h"
 #include "respond.h"
 #include "revoked.h"
 #include "ticket.h"
@@ -258,6 +259,43 @@ access_check_stream(Request *req, enum MHD_Result *answer)
 		return access_check_ticket(req, credential.text, &key, answer);
 	*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket);
 	return ACCESS_DENIED;
+}
+
+/*
+ * May this client emit to the stream?  If not, it is answered.  The key is empty
+ * if the request names no stream, which is told to those who may emit to all.
+ */
+bool
+access_check_emit(Request *req, const char *key, Emitter *emitter, enum MHD_Result *answer)
+{
+	Credential credential;
+	Token token;
+	const char *subject;
+	bool allowed;
+
+	*emitter = (Emitter){.everything = true};
+	if (!guard.required)
+		return true;
+	if (!access_take_credential(req, &credential, answer))
+		return false;
+	if (ticket_is_one(credential.text))
+	{
+		*answer = access_deny(req, MHD_HTTP_FORBIDDEN, "A ticket allows to read, not to emit.");
+		return false;
+	}
+	if (!access_verify(req, credential.text, &token, answer))
+		return false;
+	allowed = token_allows(&token, TOKEN_EMIT, key);
+	emitter->everything = token_allows(&token, TOKEN_EMIT, "");
+	subject = token_subject(&token);
+	emitter->named = subject != NULL;
+	if (emitter->named)
+		emitter->client = rate_client('s', subject, strlen(subject));
+	token_free(&token);
+	if (!allowed)
+		*answer = access_deny(req, MHD_HTTP_FORBIDDEN,
+							  "The token does not allow to emit to this stream.");
+	return allowed;
 }
 
 /* May this client read the metrics?  If not, it is answered. */

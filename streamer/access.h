@@ -1,6 +1,6 @@
 /*
  * access.h
- *		Who may listen to what.
+ *		Who may listen to what, and emit.
  */
 #ifndef PEV_ACCESS_H
 #define PEV_ACCESS_H
@@ -17,10 +17,20 @@ typedef enum Access
 	ACCESS_IN_USE   /* the ticket is, by what may be the same client's old connection */
 } Access;
 
+/* Who emits. */
+typedef struct Emitter
+{
+	bool everything; /* it may emit to all streams */
+	bool named;      /* its token has a subject */
+	uint64_t client; /* of rate.c, if it is named */
+} Emitter;
+
 extern bool access_start(const Config *config);
 extern void access_reload(void);
 extern void access_stop(void);
 extern Access access_check_stream(Request *req, enum MHD_Result *answer);
+extern bool access_check_emit(Request *req, const char *key, Emitter *emitter,
+							  enum MHD_Result *answer);
 extern bool access_check_metrics(Request *req, enum MHD_Result *answer);
 extern void access_attach(Request *req);
 extern bool access_is_withdrawn(const Request *req);

@@ -82,6 +82,25 @@ static const Option options[] = {
 	 "seconds)"},
 	{"--drain-timeout", "PEV_DRAIN_TIMEOUT", OPTION_DURATION, "5s", 0, HOUR, AT(drain_timeout),
 	 "DURATION", "how long to wait on SIGTERM until clients have been told to come back"},
+	{"--emit-dsn", "PEV_EMIT_DSN", OPTION_STRING, NULL, 0, 0, AT(emit_dsn), "CONNINFO",
+	 "connection string or URI to emit by, for a role or server of its own; without it, that of "
+	 "--dsn"},
+	{"--emit-connections", "PEV_EMIT_CONNECTIONS", OPTION_COUNT, "8", 1, EMIT_CONNECTIONS_MAX,
+	 AT(emit_connections), "NUMBER",
+	 "connections to emit by, at most; none is made before it is needed"},
+	{"--emit-queue", "PEV_EMIT_QUEUE", OPTION_COUNT, "1024", 1, 100000, AT(emit_queue), "NUMBER",
+	 "requests that may wait for one of them; those beyond it are told to come back later"},
+	{"--emit-timeout", "PEV_EMIT_TIMEOUT", OPTION_DURATION, "10s", 50, HOUR, AT(emit_timeout),
+	 "DURATION", "how long they may wait, and then how long the database may take"},
+	{"--emit-rate", "PEV_EMIT_RATE", OPTION_COUNT, "0", 0, 1000000, AT(emit_rate), "NUMBER",
+	 "requests to emit, a second, by one client: a token's subject, or else an address; 0 is no "
+	 "limit, because behind a proxy all clients have one address"},
+	{"--max-body-bytes", "PEV_MAX_BODY_BYTES", OPTION_SIZE, "1MiB", KIB, 256 * MIB,
+	 AT(max_body_bytes), "SIZE", "largest body of a request"},
+	{"--bodies-bytes", "PEV_BODIES_BYTES", OPTION_SIZE, "64MiB", 4 * KIB, 1024 * GIB,
+	 AT(bodies_bytes), "SIZE", "memory for the bodies of all requests together"},
+	{"--body-timeout", "PEV_BODY_TIMEOUT", OPTION_DURATION, "30s", 50, HOUR, AT(body_timeout),
+	 "DURATION", "how long the body of a request may take to come"},
 	{"--jwt-secret-file", "PEV_JWT_SECRET_FILE", OPTION_FILES, NULL, 0, 0, AT(secret_files), "FILE",
 	 "secret of at least 32 bytes that tokens are signed with (HS256), or KID=FILE; may be "
 	 "repeated; "
@@ -546,6 +565,12 @@ config_check(const Config *config, char *error)
 				 "--stream-backlog-bytes must not be larger than --backlog-bytes");
 		return false;
 	}
+	if (config->bodies_bytes <= config->max_body_bytes + KIB)
+	{
+		snprintf(error, CONFIG_ERROR_MAX,
+				 "--bodies-bytes must be larger than --max-body-bytes by more than 1KiB");
+		return false;
+	}
 	return true;
 }
 
@@ -622,7 +647,8 @@ config_help(void)
 void
 config_free(Config *config)
 {
-	char **strings[] = {&config->dsn, &config->audience, &config->issuer, &config->token_cookie};
+	char **strings[] = {&config->dsn, &config->emit_dsn, &config->audience, &config->issuer,
+						&config->token_cookie};
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 	{

@@ -16,6 +16,8 @@
 #define CONFIG_ERROR_MAX 256
 #define CONFIG_LIST_MAX  16 /* times that an option may be repeated; config.c says it in words */
 
+#define EMIT_CONNECTIONS_MAX 64
+
 /* What an option that may be repeated was given. */
 typedef struct StringList
 {
@@ -47,6 +49,14 @@ typedef struct Config
 	int64_t max_clients_per_ip; /* 0: as many as all together */
 	int64_t send_timeout;
 	int64_t drain_timeout;
+	char *emit_dsn; /* NULL: dsn */
+	int64_t emit_connections;
+	int64_t emit_queue;
+	int64_t emit_timeout;
+	int64_t emit_rate; /* 0: any */
+	int64_t max_body_bytes;
+	int64_t bodies_bytes;
+	int64_t body_timeout;
 	StringList secret_files;
 	StringList key_files;
 	char *audience; /* NULL: not looked at, as the next */

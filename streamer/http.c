@@ -18,6 +18,8 @@
 #include <unistd.h>
 #include <microhttpd.h>
 
+#include "emit.h"
+#include "emit_pool.h"
 #include "events.h"
 #include "http.h"
 #include "listen.h"
@@ -37,6 +39,7 @@ typedef struct Route
 	const char *path; /* one that ends in a slash goes on with a key */
 	const char *allow;
 	Handler handler;
+	Handler post; /* called when the header is there, before the body; NULL: POST is not allowed */
 } Route;
 
 static struct
@@ -51,12 +54,13 @@ static struct
 } http = {.listener = -1, .watch = {.fd = -1}};
 
 #define ALLOW_READING "GET, HEAD, OPTIONS"
+#define ALLOW_POSTING "GET, HEAD, OPTIONS, POST"
 
 static const Route routes[] = {
-	{"/events/", ALLOW_READING, events_request},
-	{"/healthz", ALLOW_READING, status_healthz},
-	{"/metrics", ALLOW_READING, status_metrics},
-	{"/readyz", ALLOW_READING, status_readyz},
+	{"/events/", ALLOW_POSTING, events_request, emit_request},
+	{"/healthz", ALLOW_READING, status_healthz, NULL},
+	{"/metrics", ALLOW_READING, status_metrics, NULL},
+	{"/readyz", ALLOW_READING, status_readyz, NULL},
 };
 
 /* ---- requests ---- */
@@ -182,7 +186,7 @@ request_dispatch(Request *req, const char *method)
 	if (req->nul)
 		return respond_bad(req->conn, "The request target holds a NUL character.");
 	if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0 && strcmp(req->target, "*") == 0)
-		return respond_options(req->conn, ALLOW_READING);
+		return respond_options(req->conn, ALLOW_POSTING);
 	if (route == NULL)
 		return respond_not_found(req->conn);
 	if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0)
@@ -191,6 +195,49 @@ request_dispatch(Request *req, const char *method)
 	if (!req->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0)
 		return respond_bad_method(req->conn, route->allow);
 	return route->handler(req);
+}
+
+/* Prepare for the request's body. */
+static void
+request_begin_body(Request *req)
+{
+	const char *length = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Content-Length");
+	const char *coding =
+		MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Transfer-Encoding");
+	const char *expect = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Expect");
+	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+
+	body_begin(&req->body, length != NULL ? strtoull(length, NULL, 10) : 0, coding != NULL,
+			   expect != NULL && strcasecmp(expect, "100-continue") == 0, fd);
+}
+
+/* The header is there. */
+static enum MHD_Result
+request_begin(Request *req, const char *method, const char *version)
+{
+	const Route *route;
+
+	req->begun = true;
+	req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
+	req->nul = request_has_nul(req, version);
+	request_strip_authority(req);
+	request_begin_body(req);
+	route = request_route(req);
+	if (strcmp(method, MHD_HTTP_METHOD_POST) != 0 || req->nul || route == NULL ||
+		route->post == NULL)
+		return MHD_YES;
+	return route->post(req);
+}
+
+/* Give the answer that waited for the end of the body. */
+static enum MHD_Result
+request_answer_early(Request *req)
+{
+	enum MHD_Result result = MHD_queue_response(req->conn, req->early_status, req->early);
+
+	MHD_destroy_response(req->early);
+	req->early = NULL;
+	return result;
 }
 
 /*
@@ -203,22 +250,23 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 {
 	Request *req = *con_cls;
 
-	(void) cls, (void) conn, (void) url, (void) body;
+	(void) cls, (void) conn, (void) url;
 	if (req->sub != NULL)
 		return events_continue(req);
 	if (!req->begun)
-	{
-		req->begun = true;
-		req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
-		req->nul = request_has_nul(req, version);
-		request_strip_authority(req);
-		return MHD_YES;
-	}
+		return request_begin(req, method, version);
 	if (*body_len > 0)
 	{
+		bool bearable = body_take(&req->body, body, *body_len);
+
 		*body_len = 0;
-		return MHD_YES;
+		return bearable ? MHD_YES : MHD_NO;
 	}
+	body_complete(&req->body);
+	if (req->early != NULL)
+		return request_answer_early(req);
+	if (req->emission != NULL)
+		return emit_continue(req);
 	return request_dispatch(req, method);
 }
 
@@ -234,6 +282,11 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		return;
 	*con_cls = NULL;
 	events_end(req, code);
+	emit_end(req);
+	body_end(&req->body);
+	if (req->early != NULL)
+		MHD_destroy_response(req->early);
+	req->early = NULL;
 	if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
 		request_limit_time(req, true); /* it awaits the next request */
 	free(req->target);
@@ -262,7 +315,8 @@ static void
 http_raise_files(void)
 {
 	struct rlimit files;
-	rlim_t wanted = (rlim_t) http.config->max_clients + HTTP_SPARE_CLIENTS + HTTP_SPARE_FILES;
+	int64_t others = HTTP_SPARE_CLIENTS + HTTP_SPARE_FILES + http.config->emit_connections;
+	rlim_t wanted = (rlim_t) (http.config->max_clients + others);
 
 	http.max_clients = http.config->max_clients;
 	if (getrlimit(RLIMIT_NOFILE, &files) != 0)
@@ -271,7 +325,7 @@ http_raise_files(void)
 	(void) setrlimit(RLIMIT_NOFILE, &files);
 	if (files.rlim_cur >= wanted)
 		return;
-	http.max_clients = (int64_t) files.rlim_cur - HTTP_SPARE_CLIENTS - HTTP_SPARE_FILES;
+	http.max_clients = (int64_t) files.rlim_cur - others;
 	if (http.max_clients < 1)
 		http.max_clients = 1;
 	log_warning("only %" PRId64 " clients instead of %" PRId64 ": the limit of open files is %llu",
@@ -294,6 +348,8 @@ http_start(const Config *config)
 	http.config = config;
 	http_raise_files();
 	events_start(config, http.max_clients);
+	bodies_start(config);
+	emit_start(config);
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)
 		return false;
@@ -351,12 +407,15 @@ http_drain(void)
 	if (MHD_quiesce_daemon(http.daemon) != MHD_INVALID_SOCKET)
 		close(http.listener);
 	events_drain();
+	emit_pool_drain();
 }
 
-/* Close every connection.  http_drain came before, so none is suspended. */
+/* Close every connection.  http_drain came before, so no subscriber is suspended. */
 void
 http_stop(void)
 {
+	emit_stop();
+	http_run();
 	loop_unwatch(&http.watch);
 	MHD_stop_daemon(http.daemon);
 	events_stop();

@@ -20,6 +20,7 @@
 #include "config.h"
 #include "cors.h"
 #include "db.h"
+#include "emit_pool.h"
 #include "events.h"
 #include "feed.h"
 #include "http.h"
@@ -106,11 +107,12 @@ main_watch_signals(void)
 	loop_watch(&signal_watch, fd, EPOLLIN, main_on_signal, NULL);
 }
 
-/* Serve until told to stop. */
+/* Serve until told to stop, and everybody has an answer. */
 static void
 main_loop(void)
 {
-	while (state == MAIN_SERVING || (state == MAIN_DRAINING && subscriber_count() > 0))
+	while (state == MAIN_SERVING ||
+		   (state == MAIN_DRAINING && (subscriber_count() > 0 || emit_pool_load() > 0)))
 	{
 		loop_turn(http_patience());
 		feed_pump();
@@ -145,7 +147,6 @@ main_serve(const Config *config)
 
 	main_loop();
 
-	http_run();
 	http_stop();
 	feed_stop();
 	access_stop();
@@ -158,6 +159,16 @@ main_serve(const Config *config)
 	loop_close();
 	log_info("stopped");
 	return EXIT_SUCCESS;
+}
+
+/* Say if it is none that libpq understands, but not what that says: it may quote a password. */
+static bool
+main_check_dsn(const char *option, const char *dsn)
+{
+	if (dsn == NULL || db_dsn_is_valid(dsn))
+		return true;
+	fprintf(stderr, "pev-streamer: %s must be a connection string or URI of libpq\n", option);
+	return false;
 }
 
 static const char *
@@ -187,12 +198,8 @@ main(int argc, char **argv)
 	}
 	else if (config.version)
 		puts("pev-streamer " PEV_VERSION);
-	else if (config.dsn != NULL && !db_dsn_is_valid(config.dsn))
-	{
-		/* What libpq says of it may quote a password. */
-		fputs("pev-streamer: --dsn must be a connection string or URI of libpq\n", stderr);
+	else if (!main_check_dsn("--dsn", config.dsn) || !main_check_dsn("--emit-dsn", config.emit_dsn))
 		code = EXIT_USAGE;
-	}
 	else
 		code = main_serve(&config);
 	config_free(&config);

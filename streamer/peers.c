@@ -40,7 +40,7 @@ peers_stop(void)
 }
 
 /* What an address is counted by: [0] tells the kinds apart. */
-static void
+void
 peer_network(const struct sockaddr *addr, uint64_t network[2])
 {
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *) addr;

@@ -19,6 +19,7 @@ typedef struct Peer
 
 extern void peers_start(size_t most);
 extern void peers_stop(void);
+extern void peer_network(const struct sockaddr *addr, uint64_t network[2]);
 extern Peer *peer_enter(const struct sockaddr *addr, size_t most);
 extern void peer_leave(Peer *peer);
 

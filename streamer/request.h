@@ -10,6 +10,8 @@
 #include <sys/queue.h>
 #include <microhttpd.h>
 
+#include "body.h"
+#include "emission.h"
 #include "grant.h"
 #include "loop.h"
 #include "peers.h"
@@ -32,6 +34,10 @@ typedef struct Request
 	char *ticket_stream; /* while the database is to redeem a ticket for it */
 	TAILQ_ENTRY(Request) ticket_link; /* in the queue for that */
 	Watch hang_up;
+	Body body;
+	Emission *emission;         /* of a request that emits, once its header has been found valid */
+	struct MHD_Response *early; /* the answer, while the body is still coming; NULL: none yet */
+	unsigned int early_status;
 } Request;
 
 /* Is the connection to be closed when nothing happens on it for --send-timeout? */

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "mem.h"
 #include "problem.h"
+#include "request.h"
 #include "respond.h"
 
 /* Add a header; only memory can be lacking. */
@@ -40,20 +41,39 @@ respond_text(const char *type, const char *body)
 	return response;
 }
 
-/* Queue a response and give it up.  Every response goes this way. */
+/*
+ * Queue a response and give it up.  Every response goes this way.  One that is
+ * known before the request's body has come is kept until then: libmicrohttpd
+ * would close the connection after it, and a client that still sends might find
+ * the connection reset rather than the answer.
+ */
 enum MHD_Result
 respond_send(struct MHD_Connection *conn, unsigned int status, struct MHD_Response *response)
 {
+	Request *req =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 	enum MHD_Result result;
 
 	cors_mark(conn, response);
+	if (req->body.coming && !req->body.unhindered)
+	{
+		req->early = response;
+		req->early_status = status;
+		return MHD_YES;
+	}
 	result = MHD_queue_response(conn, status, response);
-
 	MHD_destroy_response(response);
 	return result;
 }
 
-/* Make the response to what is wrong. */
+/* Make the response to what is wrong; body is a problem. */
+static struct MHD_Response *
+respond_problem_text(const char *body)
+{
+	return respond_text("application/problem+json", body);
+}
+
+/* The same, in words. */
 static struct MHD_Response *
 respond_problem(unsigned int status, const char *detail)
 {
@@ -63,15 +83,21 @@ respond_problem(unsigned int status, const char *detail)
 	buf_init(&body);
 	problem_begin(&body, status, detail);
 	problem_end(&body);
-	response = respond_text("application/problem+json", body.data);
+	response = respond_problem_text(body.data);
 	buf_free(&body);
 	return response;
 }
 
 enum MHD_Result
+respond_wrong(struct MHD_Connection *conn, unsigned int status, const char *detail)
+{
+	return respond_send(conn, status, respond_problem(status, detail));
+}
+
+enum MHD_Result
 respond_bad(struct MHD_Connection *conn, const char *detail)
 {
-	return respond_send(conn, MHD_HTTP_BAD_REQUEST, respond_problem(MHD_HTTP_BAD_REQUEST, detail));
+	return respond_wrong(conn, MHD_HTTP_BAD_REQUEST, detail);
 }
 
 enum MHD_Result
@@ -79,7 +105,7 @@ respond_not_found(struct MHD_Connection *conn)
 {
 	static const char detail[] = "There is nothing here. Streams are at /events/ and their key.";
 
-	return respond_send(conn, MHD_HTTP_NOT_FOUND, respond_problem(MHD_HTTP_NOT_FOUND, detail));
+	return respond_wrong(conn, MHD_HTTP_NOT_FOUND, detail);
 }
 
 enum MHD_Result
@@ -106,15 +132,35 @@ respond_denied(struct MHD_Connection *conn, unsigned int status, const char *why
 	return respond_send(conn, status, response);
 }
 
+/* Say when to come back, in milliseconds. */
+static void
+respond_retry(struct MHD_Response *response, unsigned int ms)
+{
+	char seconds[16];
+
+	snprintf(seconds, sizeof(seconds), "%u", ms / 1000 + 1);
+	respond_header(response, "Retry-After", seconds);
+}
+
 /* It cannot be served now, but in so many milliseconds perhaps. */
 enum MHD_Result
 respond_busy(struct MHD_Connection *conn, unsigned int status, const char *why, unsigned int ms)
 {
 	struct MHD_Response *response = respond_problem(status, why);
-	char seconds[16];
 
-	snprintf(seconds, sizeof(seconds), "%u", ms / 1000 + 1);
-	respond_header(response, "Retry-After", seconds);
+	respond_retry(response, ms);
+	return respond_send(conn, status, response);
+}
+
+/* Answer with a problem; if it is that it cannot be served now, then after ms perhaps. */
+enum MHD_Result
+respond_problem_body(struct MHD_Connection *conn, unsigned int status, const char *body,
+					 unsigned int ms)
+{
+	struct MHD_Response *response = respond_problem_text(body);
+
+	if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+		respond_retry(response, ms);
 	return respond_send(conn, status, response);
 }
 

@@ -12,6 +12,10 @@ extern struct MHD_Response *respond_text(const char *type, const char *body);
 extern enum MHD_Result respond_send(struct MHD_Connection *conn, unsigned int status,
 									struct MHD_Response *response);
 extern enum MHD_Result respond_bad(struct MHD_Connection *conn, const char *detail);
+extern enum MHD_Result respond_wrong(struct MHD_Connection *conn, unsigned int status,
+									 const char *detail);
+extern enum MHD_Result respond_problem_body(struct MHD_Connection *conn, unsigned int status,
+											const char *body, unsigned int ms);
 extern enum MHD_Result respond_not_found(struct MHD_Connection *conn);
 extern enum MHD_Result respond_bad_method(struct MHD_Connection *conn, const char *allow);
 extern enum MHD_Result respond_denied(struct MHD_Connection *conn, unsigned int status,

@@ -7,6 +7,7 @@
 
 #include "access.h"
 #include "db.h"
+#include "emit_pool.h"
 #include "events.h"
 #include "hub.h"
 #include "metrics.h"
@@ -60,6 +61,9 @@ status_measure(Request *req)
 	metric_set(METRIC_STREAMS, (int64_t) hub_count());
 	metric_set(METRIC_WINDOW_BYTES, (int64_t) hub_bytes());
 	metric_set(METRIC_PAGE_BYTES, (int64_t) page_bytes());
+	metric_set(METRIC_EMIT_PENDING, (int64_t) emit_pool_load());
+	metric_set(METRIC_EMIT_CONNECTIONS, (int64_t) emit_pool_connections());
+	metric_set(METRIC_BODY_BYTES, (int64_t) bodies_bytes());
 	metric_set(METRIC_DATABASE_UP, db_is_up());
 	process_measure();
 }

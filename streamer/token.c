@@ -491,13 +491,20 @@ pattern_matches(const char *pattern, const char *sub, const char *stream)
 	return stream_key_canonical(text, len, &key) == NULL && strcmp(key.text, stream) == 0;
 }
 
+/* The claim sub, or NULL. */
+const char *
+token_subject(const Token *token)
+{
+	return json_string_value(json_object_get(token->claims, "sub"));
+}
+
 /* May the bearer do this with the stream, whose key is in its canonical spelling? */
 bool
 token_allows(const Token *token, TokenRight right, const char *stream)
 {
 	const json_t *patterns =
 		json_object_get(token->claims, right == TOKEN_READ ? "pev.read" : "pev.emit");
-	const char *sub = json_string_value(json_object_get(token->claims, "sub"));
+	const char *sub = token_subject(token);
 	size_t i;
 	json_t *pattern;
 

@@ -74,6 +74,7 @@ extern void token_keys_free(TokenKeys *keys);
 extern const char *token_verify(const TokenKeys *keys, const TokenPolicy *policy, const char *text,
 								int64_t now, Token *token);
 extern bool token_allows(const Token *token, TokenRight right, const char *stream);
+extern const char *token_subject(const Token *token);
 extern void token_free(Token *token);
 
 #endif

@@ -104,6 +104,14 @@ test_defaults(void)
 	is_number(config.backlog_bytes, 64 << 20, "backlog");
 	is_number(config.stream_backlog_bytes, 1 << 20, "backlog of a stream");
 	is_number(config.drain_timeout, 5000, "drain timeout");
+	is(config.emit_dsn, NULL, "no dsn of its own to emit");
+	is_number(config.emit_connections, 8, "connections to emit");
+	is_number(config.emit_queue, 1024, "queue before them");
+	is_number(config.emit_timeout, 10000, "time to emit");
+	is_number(config.emit_rate, 0, "no rate");
+	is_number(config.max_body_bytes, 1 << 20, "body");
+	is_number(config.bodies_bytes, 64 << 20, "bodies");
+	is_number(config.body_timeout, 30000, "time for a body");
 	ok(!config.insecure_no_auth && config.log_level == LOG_INFO, "flag and level");
 	config_free(&config);
 }
@@ -202,6 +210,13 @@ test_refusals(void)
 			"--listen must be an address and a port, as 127.0.0.1:8080 or [::1]:8080");
 	refused("--stream-backlog-bytes", "65MiB",
 			"--stream-backlog-bytes must not be larger than --backlog-bytes");
+	refused("--emit-connections", "0", "--emit-connections must be between 1 and 64");
+	refused("--emit-connections", "65", "--emit-connections must be between 1 and 64");
+	refused("--max-body-bytes", "512MiB", "--max-body-bytes must be between 1KiB and 256MiB");
+	refused("--max-body-bytes", "64MiB",
+			"--bodies-bytes must be larger than --max-body-bytes by more than 1KiB");
+	refused("--bodies-bytes", "1MiB",
+			"--bodies-bytes must be larger than --max-body-bytes by more than 1KiB");
 	refused("--listen", "0.0.0.0:8080",
 			"--listen: refusing to serve everybody on an address that is not loopback; give "
 			"--jwt-secret-file or --jwt-key-file, or --insecure-no-auth if that is meant");
