@@ -112,6 +112,10 @@ bench: deps-bench all
 soak: deps-test
 	@MINUTES='$(or $(MINUTES),10)' VALGRIND='$(VALGRIND)' test/soak/run
 
+# SECONDS of each target; needs clang.
+fuzz:
+	@$(MAKE) -C test/fuzz $(if $(SECONDS),SECONDS='$(SECONDS)')
+
 check-style:
 	@test/bin/check-style
 
@@ -124,10 +128,11 @@ help:
 	@echo 'make demo          a private server, a streamer, and two executions arriving live'
 	@echo 'make test          every test suite, in private servers; ends with "N passed, N failed"'
 	@echo 'make bench         pev beside its peers, in private servers; ends with a table'
+	@echo 'make fuzz          fuzz the parsers of requests with libFuzzer (SECONDS=60)'
 	@echo 'make soak          10 minutes (MINUTES=) of load, kills and crashes; VALGRIND=1 for a smaller one'
 	@echo 'make check-style   formatting and other mechanical checks'
 	@echo 'make clean         remove what was built'
 
 .PHONY: all install uninstall installcheck clean help streamer install-streamer \
 	uninstall-streamer clean-streamer check-version deps deps-test deps-bench demo test \
-	bench soak check-style
+	bench soak fuzz check-style
