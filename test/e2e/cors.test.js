@@ -31,12 +31,13 @@ after(async () => {
 });
 
 const url = (path) => `${stack.streamer.url}${path}`;
-const bearer = () => ({ Authorization: `Bearer ${ring.token()}` });
+const bearer = () => ({ Authorization: `Bearer ${ring.token({ 'pev.emit': ['*'] })}` });
+const JSON_TYPE = { 'Content-Type': 'application/json' };
 const marks = ({ headers }) => Object.fromEntries(
   Object.entries(headers).filter(([name]) => name === 'vary' || name.startsWith('access-control-')));
 const ALLOWED = { 'vary': 'Origin', 'access-control-allow-origin': here, 'access-control-allow-credentials': 'true' };
 const PREFLIGHT = {
-  'access-control-allow-methods': 'GET, HEAD, OPTIONS',
+  'access-control-allow-methods': 'GET, HEAD, OPTIONS, POST',
   'access-control-allow-headers': 'Authorization, Content-Type, Idempotency-Key, Last-Event-ID',
   'access-control-max-age': '7200',
 };
@@ -55,6 +56,11 @@ const ANSWERS = [
   ['/events/1?after=x', { headers: bearer() }, 400],
   ['/healthz', { method: 'DELETE' }, 405],
   ['/events/1', { method: 'OPTIONS' }, 204],
+  ['/events/1', { method: 'POST', body: 'x' }, 401],
+  ['/events/1', { method: 'POST', body: 'x', headers: bearer() }, 415],
+  ['/events/1', { method: 'POST', body: 'x', headers: { ...bearer(), ...JSON_TYPE } }, 400],
+  ['/events/1', { method: 'POST', body: '{"type":"x","data":{}}', headers: { ...bearer(), ...JSON_TYPE } }, 422],
+  ['/events/1', { method: 'POST', body: '{"type":"log_entry","data":{"type":"log_entry"}}', headers: { ...bearer(), ...JSON_TYPE } }, 422],
 ];
 
 test('an origin that is configured may read every answer, with credentials; others may not', async () => {

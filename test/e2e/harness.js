@@ -363,15 +363,15 @@ export class SseClient extends EventEmitter {
 }
 
 /** One plain request; returns status, headers and the whole body. */
-export function request(url, { method = 'GET', headers = {} } = {}) {
+export function request(url, { method = 'GET', headers = {}, body: sent, agent = false } = {}) {
   return within(new Promise((resolve, reject) => {
-    const req = http.request(url, { method, headers, agent: false }, (response) => {
+    const req = http.request(url, { method, headers, agent }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (text) => (body += text));
       response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
     });
     req.on('error', reject);
-    req.end();
+    req.end(sent);
   }), `${method} ${url}`);
 }
 

@@ -332,10 +332,12 @@ test('OPTIONS says what is allowed', async () => {
 
 test('other methods are answered 405 with what is allowed', async () => {
   for (const path of ['/events/1', '/healthz']) {
+    const allow = `GET, HEAD, OPTIONS${path === '/healthz' ? '' : ', POST'}`;
     for (const method of ['POST', 'PUT', 'DELETE', 'PATCH']) {
+      if (allow.includes(method)) continue;
       const { status, headers } = await request(stack.streamer.url + path, { method });
       assert.equal(status, 405, `${method} ${path}`);
-      assert.match(headers.allow, /\bGET\b/);
+      assert.equal(headers.allow, allow);
     }
   }
 });

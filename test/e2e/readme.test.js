@@ -67,13 +67,14 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
   assert.equal(start, "pev-streamer --listen 127.0.0.1:8080 --dsn 'dbname=postgres'\n");
   stack.streamer = await Streamer.start({ dsn: dsn() });
   await poll(async () => (await fetch(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
-  const commands = of('sh').flatMap((text) => text.split('\n')).filter((line) => line.startsWith('curl') && !/\$T/.test(line));
-  assert.ok(commands.length >= 4);
+  // a command goes on in lines that are indented
+  const commands = of('sh').flatMap((text) => text.split(/\n(?! )/)).filter((line) => line.startsWith('curl') && !/\$T/.test(line));
+  assert.ok(commands.length >= 6);
   for (const line of commands) {
     const command = line.replace('http://127.0.0.1:8080', stack.streamer.url).replace('curl', 'curl --max-time 1');
     const { code, output } = await run('bash', ['-c', command]);
     assert.ok(code === 0 || code === 28, `${line}: curl ended with ${code}\n${output}`);
-    assert.match(output, line.includes('readyz') ? /"ready"/ : /^id: \d+$/m, line);
+    assert.match(output, line.includes('readyz') ? /"ready"/ : line.includes('-d ') ? /^\{"seq":\d+\}$/m : /^id: \d+$/m, line);
   }
 });
 
