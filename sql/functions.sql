@@ -478,3 +478,6 @@ COMMENT ON COLUMN pev_notifier_status.lag_max_ms IS 'the longest such wait';
 COMMENT ON COLUMN pev_notifier_status.changed_at IS 'when state last changed';
 ALTER VIEW pev_notifier_status OWNER TO @extowner@;
 GRANT SELECT ON pev_notifier_status TO PUBLIC;
+
+-- Whoever listens knows keys by the numbers they had in an extension that was dropped.
+NOTIFY pev, 'new';

@@ -32,7 +32,7 @@ number_until(const char **text, char end, int64_t *value)
 	return true;
 }
 
-/* Take the next token from a payload of "id:seq id:seq ..." or "*". */
+/* Take the next token from a payload of "id:seq id:seq ...", "*" or "new". */
 DoorbellToken
 doorbell_next(const char **payload, int64_t *stream, int64_t *seq)
 {
@@ -44,6 +44,8 @@ doorbell_next(const char **payload, int64_t *stream, int64_t *seq)
 		return DOORBELL_END;
 	if (number_until(&text, ':', stream) && number_until(&text, *end, seq))
 		return DOORBELL_STREAM;
+	if (end - text == 3 && strncmp(text, "new", 3) == 0)
+		return DOORBELL_NEW;
 	return DOORBELL_EVERYWHERE;
 }
 

@@ -12,8 +12,9 @@
 typedef enum DoorbellToken
 {
 	DOORBELL_END,
-	DOORBELL_STREAM,    /* this stream has events up to seq */
-	DOORBELL_EVERYWHERE /* any stream may have */
+	DOORBELL_STREAM,     /* this stream has events up to seq */
+	DOORBELL_EVERYWHERE, /* any stream may have */
+	DOORBELL_NEW         /* the extension is: keys may have other ids */
 } DoorbellToken;
 
 /* An event that is not stored, as it stands in the payload. */

@@ -60,6 +60,11 @@ feed_on_doorbell(const char *payload)
 
 		if (token == DOORBELL_END)
 			return;
+		if (token == DOORBELL_NEW)
+		{
+			lookup_everything();
+			return;
+		}
 		if (token == DOORBELL_EVERYWHERE)
 		{
 			feed_look_everywhere();
@@ -153,14 +158,8 @@ feed_on_poll(void *arg)
 static void
 feed_on_ready(void)
 {
-	Stream *stream;
-
 	revoked_start();
 	lookup_everything();
-	TAILQ_FOREACH(stream, hub_streams(), all_link)
-	{
-		reader_mark_stale(stream);
-	}
 	feed_comment("the database is there");
 }
 
@@ -187,6 +186,9 @@ feed_pump(void)
 	/* Out of turn: nobody is sent an event who has no right to it any more. */
 	if (db_is_idle())
 		revoked_send();
+	/* Likewise: nothing is read by an id that may be another stream's by now. */
+	if (lookup_is_unsure() && db_is_idle())
+		lookup_send();
 	for (size_t i = 0; i < count && db_is_idle(); i++)
 	{
 		feed.turn = (feed.turn + 1) % count;

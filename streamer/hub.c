@@ -194,6 +194,26 @@ hub_resolve(Stream *stream, int64_t id)
 	hub.unresolved--;
 }
 
+/* Take a stream out of the table of ids. */
+static void
+hub_remove_id(Stream *stream)
+{
+	Stream **link = &hub.by_id[hub_hash_id(stream->id)];
+
+	while (*link != stream)
+		link = &(*link)->next_by_id;
+	*link = stream->next_by_id;
+}
+
+/* Forget a stream's id. */
+void
+hub_unresolve(Stream *stream)
+{
+	hub_remove_id(stream);
+	stream->resolved = false;
+	hub.unresolved++;
+}
+
 /* It does not linger any more, if it did. */
 static void
 hub_end_lingering(Stream *stream)
@@ -232,6 +252,7 @@ hub_watch(const StreamKey *key)
 		stream->next_by_key = *bucket;
 		*bucket = stream;
 	}
+	stream->numeric = key->numeric;
 	if (key->numeric)
 		hub_resolve(stream, key->id);
 	return stream;
@@ -280,12 +301,7 @@ hub_release(Stream *stream)
 		link = &(*link)->next_by_key;
 	*link = stream->next_by_key;
 	if (stream->resolved)
-	{
-		link = &hub.by_id[hub_hash_id(stream->id)];
-		while (*link != stream)
-			link = &(*link)->next_by_id;
-		*link = stream->next_by_id;
-	}
+		hub_remove_id(stream);
 	else
 		hub.unresolved--;
 	TAILQ_REMOVE(&hub.all, stream, all_link);

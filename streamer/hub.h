@@ -31,6 +31,7 @@ typedef struct Slot
 typedef struct Stream
 {
 	char *key;
+	bool numeric;  /* the key is the id */
 	bool resolved; /* id is known */
 	int64_t id;
 	struct SubscriberList subscribers;
@@ -52,6 +53,7 @@ typedef struct Stream
 	bool read_queued;  /* in the queue for a tail read */
 	bool reading;      /* a tail read is under way */
 	bool look_queued;  /* in the queue for a look */
+	bool unsure;       /* what is known of it may be of another database */
 	int64_t read_rows; /* asked for when there were more; 0: not since the window began */
 	int64_t read_time; /* when the tail was last read */
 	TAILQ_ENTRY(Stream) read_link;
@@ -77,6 +79,7 @@ extern void hub_forget_lingering(void);
 extern Stream *hub_find(int64_t id);
 extern Stream *hub_find_key(const char *key);
 extern void hub_resolve(Stream *stream, int64_t id);
+extern void hub_unresolve(Stream *stream);
 extern struct StreamList *hub_streams(void);
 extern size_t hub_unresolved(void);
 extern size_t hub_count(void);

@@ -31,6 +31,7 @@ static struct
 	struct StreamList looks;
 	Stream *looked[LOOK_BATCH]; /* in the look under way; NULL: nobody watches it any more */
 	int look_count;
+	size_t unsure; /* streams */
 
 	struct SubscriberList types; /* whose filter waits for the type names */
 	bool types_wanted;
@@ -84,12 +85,34 @@ lookup_settle(Subscriber *sub, int64_t last, bool terminal)
 		subscriber_admit(sub, VERDICT_OPEN);
 }
 
+/* What is known of the stream is of this database. */
+static void
+lookup_be_sure(Stream *stream)
+{
+	if (stream->unsure)
+		lookup.unsure--;
+	stream->unsure = false;
+}
+
+/* The key names another stream than before, or none: begin anew. */
+static void
+lookup_replace(Stream *stream)
+{
+	log_warning("stream %s: it is not the one it was before", stream->key);
+	reader_forget_stream(stream);
+	stream_reset(stream, 0);
+	hub_unresolve(stream);
+}
+
 /* Take a stream's id and last row as the database tells them. */
 static void
 lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal)
 {
 	Subscriber *sub;
 
+	lookup_be_sure(stream);
+	if (stream->resolved && !stream->numeric && (!known || id != stream->id))
+		lookup_replace(stream);
 	if (!stream->resolved && known)
 		hub_resolve(stream, id);
 	if (last < stream->tail)
@@ -164,7 +187,7 @@ lookup_send(void)
 		stream->look_queued = false;
 		lookup_mark_waiting(stream);
 		lookup.looked[lookup.look_count++] = stream;
-		if (stream->resolved)
+		if (stream->resolved && (stream->numeric || !stream->unsure))
 			buf_format(&ids, "%s%" PRId64, comma, stream->id);
 		else
 			buf_format(&ids, "%sNULL", comma);
@@ -268,14 +291,17 @@ lookup_admit_position(Subscriber *sub)
 {
 	Stream *stream = sub->stream;
 
+	if (stream->unsure)
+		sub->placed = false;
 	if (sub->placed || !db_is_up())
 		return true;
-	if (stream->closed_at != 0 && (sub->cursor.now || sub->cursor.seq >= stream->closed_at))
+	if (!stream->unsure && stream->closed_at != 0 &&
+		(sub->cursor.now || sub->cursor.seq >= stream->closed_at))
 	{
 		sub->verdict = VERDICT_CLOSED;
 		return true;
 	}
-	if (lookup_is_in_window(sub))
+	if (!stream->unsure && lookup_is_in_window(sub))
 	{
 		subscriber_place(sub, stream->tail);
 		return true;
@@ -353,6 +379,13 @@ lookup_forget(Subscriber *sub)
 		lookup.resting = NULL;
 }
 
+/* Are there streams of which all that is known may be of another database? */
+bool
+lookup_is_unsure(void)
+{
+	return lookup.unsure > 0;
+}
+
 /* Forget a stream that nobody watches any more. */
 void
 lookup_forget_stream(Stream *stream)
@@ -363,17 +396,27 @@ lookup_forget_stream(Stream *stream)
 		if (lookup.looked[i] == stream)
 			lookup.looked[i] = NULL;
 	stream->look_queued = false;
+	lookup_be_sure(stream);
 }
 
-/* The connection is back: whatever happened meanwhile shows in each stream's last row. */
+/*
+ * The connection is back, or the extension new: whatever happened meanwhile shows
+ * in each stream's last row.  It may be another database that answers, a copy of
+ * the one before: even the ids of keys may differ.
+ */
 void
 lookup_everything(void)
 {
 	Stream *stream;
 
+	for (int i = 0; i < lookup.look_count; i++)
+		lookup.looked[i] = NULL; /* they are answered from before */
+	lookup.unsure = 0;
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		lookup_want(stream);
+		stream->unsure = true;
+		lookup.unsure++;
 	}
 	lookup.types_wanted = true;
 }

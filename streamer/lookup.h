@@ -15,6 +15,7 @@ extern bool lookup_admit(Subscriber *sub);
 extern void lookup_want(Stream *stream);
 extern void lookup_want_keys(void);
 extern void lookup_everything(void);
+extern bool lookup_is_unsure(void);
 extern void lookup_give_up(void);
 extern void lookup_forget(Subscriber *sub);
 extern void lookup_forget_stream(Stream *stream);

@@ -8,7 +8,7 @@
 #include "doorbell.h"
 #include "streamer_tap.h"
 
-/* The payload must mean these tokens, written "stream=seq" or "all". */
+/* The payload must mean these tokens, written "stream=seq", "all" or "new". */
 static void
 is_doorbell(const char *payload, const char *want)
 {
@@ -24,6 +24,8 @@ is_doorbell(const char *payload, const char *want)
 
 		if (token == DOORBELL_EVERYWHERE)
 			snprintf(got + len, sizeof(got) - len, "all ");
+		else if (token == DOORBELL_NEW)
+			snprintf(got + len, sizeof(got) - len, "new ");
 		else
 			snprintf(got + len, sizeof(got) - len, "%" PRId64 "=%" PRId64 " ", stream, seq);
 	}
@@ -50,6 +52,8 @@ main(void)
 	is_doorbell("42:7 -3:1", "42=7 -3=1 ");
 	is_doorbell(" 42:7  -3:1 ", "42=7 -3=1 ");
 	is_doorbell("*", "all ");
+	is_doorbell("new", "new ");
+	is_doorbell("newer", "all ");
 	is_doorbell("1:1 * 2:2", "1=1 all 2=2 ");
 	is_doorbell("9223372036854775807:9223372036854775807",
 				"9223372036854775807=9223372036854775807 ");
