@@ -7,6 +7,7 @@
 #include "fmgr.h"
 #include "utils/builtins.h"
 
+#include "arg.h"
 #include "catalog.h"
 #include "compat.h"
 #include "event.h"
@@ -66,9 +67,8 @@ pev_validate(PG_FUNCTION_ARGS)
 	SchemaReport report = {.limit = FAULTS_LISTED};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("%s must not be null", PG_ARGISNULL(0) ? "type" : "data")));
+	require_argument(fcinfo, 0, "type");
+	require_argument(fcinfo, 1, "data");
 	collect_faults(fcinfo, &report);
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < report.count; i++)

@@ -18,6 +18,7 @@
 #include "utils/resowner.h"
 #include "utils/uuid.h"
 
+#include "arg.h"
 #include "catalog.h"
 #include "compat.h"
 #include "event.h"
@@ -63,15 +64,6 @@ stream_from_text(const PevCatalog *catalog, Datum stream)
 	text *key = DatumGetTextPP(stream);
 
 	return stream_create(catalog, stream_key_canonical(VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key)));
-}
-
-/* Refuse a NULL argument. */
-static void
-require_argument(FunctionCallInfo fcinfo, int number, const char *name)
-{
-	if (PG_ARGISNULL(number))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
 }
 
 /* Make the INSERT's plan, unless the session has it.  SPI is connected. */

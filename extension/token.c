@@ -44,6 +44,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "arg.h"
 #include "stream.h"
 #include "token.h"
 #include "uuid7.h"
@@ -170,15 +171,6 @@ get_secret(size_t *len)
 }
 
 /* ---- what is asked for ---- */
-
-/* Refuse a null argument. */
-static void
-check_not_null(FunctionCallInfo fcinfo, int argument, const char *name)
-{
-	if (PG_ARGISNULL(argument))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
-}
 
 /* Refuse a lifetime out of bounds. */
 static void
@@ -346,9 +338,9 @@ pev_token(PG_FUNCTION_ARGS)
 	StringInfoData token;
 	char *pattern;
 
-	check_not_null(fcinfo, 0, "stream");
-	check_not_null(fcinfo, 1, "ttl");
-	check_not_null(fcinfo, 2, "emit");
+	require_argument(fcinfo, 0, "stream");
+	require_argument(fcinfo, 1, "ttl");
+	require_argument(fcinfo, 2, "emit");
 	pattern = canonical_pattern(PG_GETARG_TEXT_PP(0));
 	check_lifetime(PG_GETARG_INTERVAL_P(1), "ttl");
 	initStringInfo(&claims);
@@ -439,7 +431,7 @@ pev_token_id(PG_FUNCTION_ARGS)
 	Datum values[2] = {0, 0};
 	bool nulls[2] = {false, true};
 
-	check_not_null(fcinfo, 0, "token");
+	require_argument(fcinfo, 0, "token");
 	token = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	first = strchr(token, '.');
 	second = first != NULL ? strchr(first + 1, '.') : NULL;
@@ -464,7 +456,7 @@ pev_lifetime(PG_FUNCTION_ARGS)
 {
 	char *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	check_not_null(fcinfo, 0, name);
+	require_argument(fcinfo, 0, name);
 	check_lifetime(PG_GETARG_INTERVAL_P(0), name);
 	PG_RETURN_INTERVAL_P(PG_GETARG_INTERVAL_P(0));
 }
@@ -475,7 +467,7 @@ pev_ticket_stream(PG_FUNCTION_ARGS)
 {
 	text *stream;
 
-	check_not_null(fcinfo, 0, "stream");
+	require_argument(fcinfo, 0, "stream");
 	stream = PG_GETARG_TEXT_PP(0);
 	PG_RETURN_TEXT_P(
 		cstring_to_text(canonical_stream(VARDATA_ANY(stream), VARSIZE_ANY_EXHDR(stream))));

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hash.h"
 #include "hub.h"
 #include "loop.h"
 #include "mem.h"
@@ -49,26 +50,18 @@ static struct
 	Timer linger_timer;
 } hub;
 
-/* Spread an id over the buckets (the finalizer of MurmurHash3). */
+/* Spread an id over the buckets. */
 static size_t
 hub_hash_id(int64_t id)
 {
-	uint64_t h = (uint64_t) id;
-
-	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
-	h = (h ^ h >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-	return (size_t) (h ^ h >> 33) & (hub.buckets - 1);
+	return (size_t) hash_finish((uint64_t) id) & (hub.buckets - 1);
 }
 
-/* Spread a key over the buckets (FNV-1a). */
+/* Spread a key over the buckets. */
 static size_t
 hub_hash_key(const char *key)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *key != '\0'; key++)
-		h = (h ^ (unsigned char) *key) * UINT64_C(0x100000001b3);
-	return (size_t) (h ^ h >> 32) & (hub.buckets - 1);
+	return (size_t) hash_finish(hash_bytes(HASH_START, key, strlen(key))) & (hub.buckets - 1);
 }
 
 /* Make both tables anew with so many buckets, and put every stream into them. */

@@ -16,6 +16,7 @@
  */
 #include <stdlib.h>
 
+#include "hash.h"
 #include "mem.h"
 #include "rate.h"
 
@@ -52,18 +53,13 @@ rate_stop(void)
 	rates.sets = NULL;
 }
 
-/* What a client is known by: FNV-1a of its bytes, mixed; kinds of bytes are told apart. */
+/* What a client is known by: the hash of its bytes; kinds of bytes are told apart. */
 uint64_t
 rate_client(char kind, const void *bytes, size_t len)
 {
-	const unsigned char *p = bytes;
-	uint64_t h = (UINT64_C(0xcbf29ce484222325) ^ rates.seed ^ (unsigned char) kind) *
-				 UINT64_C(0x100000001b3);
+	uint64_t h = hash_bytes(HASH_START ^ rates.seed, &kind, 1);
 
-	for (size_t i = 0; i < len; i++)
-		h = (h ^ p[i]) * UINT64_C(0x100000001b3);
-	h = (h ^ h >> 33) * UINT64_C(0xff51afd7ed558ccd);
-	return h ^ h >> 33;
+	return hash_finish(hash_bytes(h, bytes, len));
 }
 
 /* The client's slot, or else the one that can best be spared. */

@@ -19,6 +19,7 @@
 
 #include "db.h"
 #include "grant.h"
+#include "hash.h"
 #include "mem.h"
 #include "revoked.h"
 
@@ -43,15 +44,13 @@ static struct
 	char snapshot[XACT_TEXT_MAX]; /* the same, by the reading under way */
 } revoked;
 
-/* The bucket of an id (FNV-1a). */
+/* The bucket of an id. */
 static Revoked **
 revoked_bucket(const char *id)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = hash_finish(hash_bytes(HASH_START, id, strlen(id)));
 
-	for (; *id != '\0'; id++)
-		h = (h ^ (unsigned char) *id) * UINT64_C(0x100000001b3);
-	return &revoked.buckets[(size_t) (h ^ h >> 32) & (revoked.size - 1)];
+	return &revoked.buckets[(size_t) h & (revoked.size - 1)];
 }
 
 /* The entry of an id, or NULL. */
