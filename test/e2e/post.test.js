@@ -10,25 +10,19 @@ import {
 } from './harness.js';
 import { KeyRing } from './jwt.js';
 import { metrics } from './prometheus.js';
+import { dsnOf, makeRoles } from './roles.js';
 
 const LIMIT = 64 * 1024;
 const stack = {};
 
 before(async () => {
   stack.db = await Database.start();
-  await makeEmitter(stack.db);
+  await makeRoles(stack.db);
   stack.streamer = await start(['--max-body-bytes', `${LIMIT}B`, '--bodies-bytes', '16MiB', '--body-timeout', '5s']);
 });
 after(() => stopStack(stack));
 
-/** The role that the README shows. */
-async function makeEmitter(db) {
-  await db.query('CREATE ROLE emitter LOGIN');
-  await db.query('GRANT INSERT ON assistant_architect_events TO emitter');
-  await db.query('GRANT SELECT, INSERT, UPDATE, DELETE ON pev_idempotency TO emitter');
-}
-
-const emitterOf = ({ dsn }) => dsn.replace(/user=\S+/, 'user=emitter');
+const emitterOf = (db) => dsnOf(db, 'pev_emitter');
 
 async function start(args = [], db = stack.db) {
   const streamer = await Streamer.start({ dsn: db.dsn, args: ['--emit-dsn', emitterOf(db), ...args] });
@@ -364,13 +358,13 @@ test('403: what the database does not let the role do, row-level security includ
   const send = (stream, event = step(), headers = {}) => post(stream, event, { streamer, headers });
   try {
     assertProblem(await send(1), 403, 'no right at all');
-    await db.query('GRANT INSERT ON assistant_architect_events TO emitter');
+    await db.query('GRANT INSERT ON assistant_architect_events TO pev_emitter');
     assert.equal((await send(1)).status, 201);
     assertProblem(await send(1, step(), { 'Idempotency-Key': 'k' }), 403, 'no right to keys');
-    await db.query('GRANT SELECT, INSERT, UPDATE, DELETE ON pev_idempotency TO emitter');
+    await db.query('GRANT SELECT, INSERT, UPDATE, DELETE ON pev_idempotency TO pev_emitter');
     assert.equal((await send(1, step(2), { 'Idempotency-Key': 'k' })).status, 201);
     await db.query('ALTER TABLE assistant_architect_events ENABLE ROW LEVEL SECURITY');
-    await db.query('CREATE POLICY own ON assistant_architect_events FOR INSERT TO emitter WITH CHECK (execution_id < 100)');
+    await db.query('CREATE POLICY own ON assistant_architect_events FOR INSERT TO pev_emitter WITH CHECK (execution_id < 100)');
     assert.deepEqual((await send(1)).json, { seq: 3 });
     const { body } = await send(200);
     assert.equal(JSON.parse(body).status, 403);

@@ -14,6 +14,7 @@ import {
   DEADLINE, Database, SseClient, Streamer, newExecution, poll, request, stopStack, streamerPath, test,
 } from './harness.js';
 import { KeyRing, base64url, now } from './jwt.js';
+import { dsnOf, makeRoles } from './roles.js';
 
 const ring = new KeyRing();
 const stack = {};
@@ -27,10 +28,8 @@ before(async () => {
   stack.db = await Database.start({
     settings: { 'pev.jwt_secret': `file:${ring.file('secret')}`, log_statement: 'all', log_min_duration_statement: '0' },
   });
-  await stack.db.query('CREATE ROLE streamer LOGIN');
-  await stack.db.query('GRANT SELECT ON assistant_architect_events, pev_stream, pev_event_type, pev_revoked_token TO streamer');
-  await stack.db.query('GRANT EXECUTE ON FUNCTION pev_redeem_ticket TO streamer');
-  const dsn = stack.db.dsn.replace(/user=\S+/, 'user=streamer');
+  await makeRoles(stack.db);
+  const dsn = dsnOf(stack.db, 'pev_streamer');
   const keys = ['--jwt-secret-file', ring.file('secret'), '--jwt-key-file', `rsa-1=${ring.file('rsa.pub')}`, '--jwt-key-file', ring.file('ec.pub')];
   stack.streamer = await Streamer.start({ dsn, args: [...keys, '--token-cookie', 'pev_token', '--log-level', 'debug'] });
   guarded = await Streamer.start({
@@ -319,7 +318,7 @@ test('all revocations are read when the database is connected again, for it may 
   await stack.db.query(`ALTER TABLE pev_revoked_token DISABLE TRIGGER pev_revoked_stamp;
     INSERT INTO pev_revoked_token (jti, expires, xact) VALUES ('${jti}', 'infinity', '3');
     ALTER TABLE pev_revoked_token ENABLE ALWAYS TRIGGER pev_revoked_stamp`);
-  await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer'");
+  await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pev_streamer'");
   await client.toEnd();
   assert.equal(client.events.at(-1).event, 'token-revoked');
 });
@@ -384,7 +383,7 @@ test('EventSource comes back with the ticket it began with', async () => {
   source.addEventListener('open', () => opened++);
   source.addEventListener('progress', (event) => seen.push(event.lastEventId));
   await poll(() => seen.length === 1, 'the first event');
-  await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer'");
+  await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pev_streamer'");
   await emit(stream, 2);
   await poll(() => seen.length === 2, 'the second event');
   assert.deepEqual(seen, ['1', '2']);
@@ -435,7 +434,7 @@ async function withLocked(table, begin, body) {
   try {
     await session.query(`BEGIN; LOCK TABLE ${table}`);
     const begun = begin();
-    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"), 'the streamer waiting');
+    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'"), 'the streamer waiting');
     await body(session);
     await session.query('COMMIT');
     return await begun;
@@ -448,7 +447,7 @@ test('a ticket that the database was asked about in vain is not believed', async
   const stream = newExecution();
   const ticket = await makeTicket(stream);
   const answer = await withLocked('pev_ticket', () => request(url(stream, `?token=${ticket}`)), () =>
-    stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"));
+    stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'"));
   assert.equal(answer.status, 503);
   await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
 });
