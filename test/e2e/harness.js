@@ -15,6 +15,7 @@ import readline from 'node:readline';
 import { after, before, test as nodeTest } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { insistOnSecrecy, keepSecret, lookForSecrets } from './secrets.js';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const version = JSON.parse(fs.readFileSync(path.join(root, 'META.json'))).version;
@@ -139,9 +140,11 @@ export class Database {
     return other;
   }
 
-  /** The rows of a statement. */
+  /** The rows of a statement; a token or ticket among them is a secret from then on. */
   async query(text, values) {
-    return (await this.pool.query(text, values)).rows;
+    const { rows } = await this.pool.query(text, values);
+    if (/\bpev_(token|ticket)\(/.test(text)) for (const value of rows.flatMap(Object.values)) keepSecret(String(value));
+    return rows;
   }
 
   /** The first column of a statement's first row. */
@@ -163,19 +166,31 @@ export class Database {
         WHERE execution_id = pev_stream_id($1::text) AND seq > $2 ORDER BY seq`, [String(stream), after]);
   }
 
-  report() {
-    let log = '';
+  log() {
     try {
-      log = fs.readFileSync(this.env.LOG, 'utf8');
-    } catch {}
-    return logReport("PostgreSQL's log", log);
+      return fs.readFileSync(this.env.LOG, 'utf8');
+    } catch {
+      return ''; // it has not started
+    }
+  }
+
+  report() {
+    return logReport("PostgreSQL's log", this.log());
+  }
+
+  /** What its sessions say that they do, unless it is down. */
+  async activity() {
+    const { rows } = await this.pool.query('SELECT * FROM pg_stat_activity').catch(() => ({ rows: [] }));
+    return JSON.stringify(rows);
   }
 
   async stop() {
     running.delete(this);
+    lookForSecrets("PostgreSQL's log", this.log());
     await this.pool?.end();
     this.process.stdin.end();
     if (this.process.exitCode === null) await within(new Promise((done) => this.process.once('exit', done)), 'ending PostgreSQL', 60_000);
+    insistOnSecrecy();
   }
 }
 
@@ -195,7 +210,10 @@ export class Streamer {
     running.add(streamer);
     streamer.exited = new Promise((resolve) => {
       // "close", not "exit": the last log lines must have been read.
-      streamer.process.once('close', (code, signal) => resolve({ code, signal }));
+      streamer.process.once('close', (code, signal) => {
+        lookForSecrets("the streamer's log", streamer.log);
+        resolve({ code, signal });
+      });
     });
     streamer.url = await within(new Promise((resolve, reject) => {
       streamer.process.stderr.setEncoding('utf8').on('data', (text) => {
@@ -218,10 +236,22 @@ export class Streamer {
     return logReport("the streamer's log", this.log);
   }
 
+  /** Its metrics, unless it has more to do than to answer. */
+  async metrics() {
+    try {
+      return await (await fetch(`${this.url}/metrics`, { signal: AbortSignal.timeout(2_000) })).text();
+    } catch {
+      return '';
+    }
+  }
+
   /** End it as an operator does, and insist on a clean exit. */
   async stop() {
     running.delete(this);
+    for (const server of running) if (server instanceof Database) lookForSecrets('pg_stat_activity', await server.activity());
+    lookForSecrets('/metrics', await this.metrics());
     const { code, signal } = await this.kill('SIGTERM');
+    insistOnSecrecy();
     if (code !== 0 && !this.mayFail) throw new Error(`the streamer ended with code ${code}, signal ${signal}\n${this.log}`);
   }
 }
@@ -325,6 +355,7 @@ export class SseClient extends EventEmitter {
   finish(how, error) {
     if (this.ended) return;
     this.ended = how;
+    lookForSecrets(`the answer to ${this.request.path}`, this.raw);
     this.error = error;
     this.emit('progress');
   }
@@ -368,7 +399,10 @@ export function request(url, { method = 'GET', headers = {}, body: sent, agent =
     const req = http.request(url, { method, headers, agent }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (text) => (body += text));
-      response.on('end', () => resolve({ status: response.statusCode, headers: response.headers, body }));
+      response.on('end', () => {
+        lookForSecrets(`the answer to ${method} ${url}`, JSON.stringify(response.headers) + body);
+        resolve({ status: response.statusCode, headers: response.headers, body });
+      });
     });
     req.on('error', reject);
     req.end(sent);

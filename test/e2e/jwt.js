@@ -6,6 +6,7 @@ import crypto from 'node:crypto';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { keepSecret } from './secrets.js';
 
 export const now = () => Math.floor(Date.now() / 1000);
 export const base64url = (bytes) => Buffer.from(bytes).toString('base64url');
@@ -28,7 +29,7 @@ export class KeyRing {
 
   /** A secret; returns its path. */
   secret(name = 'secret') {
-    this.write(name, this.openssl('rand', '-hex', '32'));
+    this.write(name, `${keepSecret(this.openssl('rand', '-hex', '32').trim())}\n`);
     return this.file(name);
   }
 
@@ -64,7 +65,7 @@ export class KeyRing {
   /** A token of any header and claims, as text or bytes. */
   sign(head, claims, { name = 'secret', alg = 'HS256' } = {}) {
     const text = `${base64url(head)}.${base64url(claims)}`;
-    return `${text}.${base64url(this.signature(text, name, alg))}`;
+    return keepSecret(`${text}.${base64url(this.signature(text, name, alg))}`);
   }
 
   signature(text, name, alg) {
