@@ -5,19 +5,17 @@
 // the small server here, byte by byte, and the browser keeps all its rules.
 
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
 import http from 'node:http';
-import os from 'node:os';
-import path from 'node:path';
 import { after, before } from 'node:test';
-import { chromium } from 'playwright-core';
 import { documentedClient, expectedCalls, uiFunctions } from '../e2e/documented-client.js';
 import { executionEvents, newExecution, poll, useStack, test } from '../e2e/harness.js';
+import { useBrowser } from './chromium.js';
 
 const PREFIX = '/api/assistant-architect/events/';
 
 const stack = useStack({ streamer: { args: ['--retry', '200ms'] } });
-let site, browser, userData;
+const browser = useBrowser();
+let site;
 let requests = []; // what the browser asked the streamer for
 
 /** The application's page: the documented code to the letter, and a record of all it does. */
@@ -48,23 +46,13 @@ function serve(req, res) {
   res.on('close', () => upstream.destroy());
 }
 
-before(async () => {
+before(() => {
   site = http.createServer(serve).listen(0, '127.0.0.1');
-  userData = fs.mkdtempSync(path.join(os.tmpdir(), 'pev-browser-'));
-  browser = await chromium.launchPersistentContext(userData, {
-    executablePath: process.env.PEV_CHROMIUM ?? '/usr/bin/chromium',
-    args: [
-      '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-      '--disable-component-update', '--disable-sync',
-    ],
-  });
 });
 
-after(async () => {
-  await browser?.close();
+after(() => {
   site?.close();
   site?.closeAllConnections?.();
-  if (userData) fs.rmSync(userData, { recursive: true, force: true });
 });
 
 async function open(id, events) {
