@@ -115,6 +115,8 @@ static const Option options[] = {
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--log-level", "PEV_LOG_LEVEL", OPTION_LEVEL, "info", 0, 0, AT(log_level), "LEVEL",
 	 "least level logged: debug, info, warning or error"},
+	{"--access-log", "PEV_ACCESS_LOG", OPTION_FLAG, NULL, 0, 0, AT(access_log), NULL,
+	 "log each request when it ends: address, method, path, status, bytes and seconds"},
 	{"--help", NULL, OPTION_FLAG, NULL, 0, 0, AT(help), NULL, "show this and exit"},
 	{"--version", NULL, OPTION_FLAG, NULL, 0, 0, AT(version), NULL, "show the version and exit"},
 };

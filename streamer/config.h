@@ -65,6 +65,7 @@ typedef struct Config
 	StringList cors_origins;
 	bool insecure_no_auth;
 	LogLevel log_level;
+	bool access_log;
 	bool help;
 	bool version;
 } Config;

@@ -128,6 +128,7 @@ http_on_target(void *cls, const char *target, struct MHD_Connection *conn)
 	req->client = ++http.last_client;
 	req->begun = false;
 	req->head = false;
+	access_log_begin(&req->access);
 	return req;
 }
 
@@ -221,6 +222,7 @@ request_begin(Request *req, const char *method, const char *version)
 	req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
 	req->nul = request_has_nul(req, version);
 	request_strip_authority(req);
+	access_log_header(&req->access, method, req->target);
 	request_begin_body(req);
 	route = request_route(req);
 	if (strcmp(method, MHD_HTTP_METHOD_POST) != 0 || req->nul || route == NULL ||
@@ -270,6 +272,20 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 	return request_dispatch(req, method);
 }
 
+/* Log the request, which is over. */
+static void
+request_log(Request *req)
+{
+	const union MHD_ConnectionInfo *status =
+		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_HTTP_STATUS);
+	const union MHD_ConnectionInfo *address =
+		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+
+	access_log_end(&req->access, req->client, address->client_addr,
+				   status != NULL ? status->http_status : 0, fd);
+}
+
 /* The request is over, one way or another. */
 static void
 http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
@@ -291,6 +307,7 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		request_limit_time(req, true); /* it awaits the next request */
 	free(req->target);
 	req->target = NULL;
+	request_log(req);
 }
 
 /* Leave escapes as they are; cursor.c decodes what it takes. */

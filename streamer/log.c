@@ -20,8 +20,8 @@
 static LogLevel log_level = LOG_INFO;
 
 static const char *const log_names[] = {
-	[LOG_DEBUG] = "DEBUG", [LOG_INFO] = "INFO",   [LOG_WARNING] = "WARNING",
-	[LOG_ERROR] = "ERROR", [LOG_FATAL] = "FATAL",
+	[LOG_DEBUG] = "DEBUG", [LOG_INFO] = "INFO",     [LOG_WARNING] = "WARNING",
+	[LOG_ERROR] = "ERROR", [LOG_ACCESS] = "ACCESS", [LOG_FATAL] = "FATAL",
 };
 
 /* Lines below this level are not written. */

@@ -13,7 +13,8 @@ typedef enum LogLevel
 	LOG_INFO,
 	LOG_WARNING,
 	LOG_ERROR,
-	LOG_FATAL /* logged, then the process aborts */
+	LOG_ACCESS, /* what --access-log asks for, whatever the level */
+	LOG_FATAL   /* logged, then the process aborts */
 } LogLevel;
 
 extern void log_set_level(LogLevel level);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "access.h"
+#include "access_log.h"
 #include "config.h"
 #include "cors.h"
 #include "db.h"
@@ -132,6 +133,7 @@ main_serve(const Config *config)
 
 	configuration = config;
 	log_set_level(config->log_level);
+	access_log_start(config->access_log);
 	metrics_start(PEV_VERSION);
 	loop_init();
 	main_watch_signals();

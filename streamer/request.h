@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 #include <microhttpd.h>
 
+#include "access_log.h"
 #include "body.h"
 #include "emission.h"
 #include "grant.h"
@@ -38,6 +39,7 @@ typedef struct Request
 	Emission *emission;         /* of a request that emits, once its header has been found valid */
 	struct MHD_Response *early; /* the answer, while the body is still coming; NULL: none yet */
 	unsigned int early_status;
+	AccessEntry access;
 } Request;
 
 /* Is the connection to be closed when nothing happens on it for --send-timeout? */

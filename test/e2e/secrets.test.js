@@ -29,7 +29,7 @@ before(async () => {
   stack.streamer = await Streamer.start({
     dsn: dsnOf(stack.db, 'pev_streamer'),
     args: [
-      '--emit-dsn', dsnOf(stack.db, 'pev_emitter'), '--log-level', 'debug', '--token-cookie', 'pev_token', '--max-body-bytes', '4kB',
+      '--emit-dsn', dsnOf(stack.db, 'pev_emitter'), '--log-level', 'debug', '--access-log', '--token-cookie', 'pev_token', '--max-body-bytes', '4kB',
       '--jwt-secret-file', ring.file('secret'), '--jwt-key-file', `rsa=${ring.file('rsa.pub')}`,
     ],
   });
@@ -215,6 +215,7 @@ test('none of this has been shown', async () => {
     assert.equal(secretIn(text), undefined, place);
   }
   assert.match(stack.streamer.log, /DEBUG denied: /);
+  assert.match(stack.streamer.log, /ACCESS 127\.0\.0\.1 GET \/events\/42 200 /);
   assert.match(places["PostgreSQL's log"], /LOG: .*execute pev_tickets/);
   assert.ok(secretCount() > 30, `${secretCount()} are looked for`);
   assert.deepEqual(shown, []);
