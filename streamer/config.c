@@ -113,6 +113,8 @@ static const Option options[] = {
 	 "without credentials"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
+	{"--user", "PEV_USER", OPTION_STRING, NULL, 0, 0, AT(user), "NAME",
+	 "user to become, when started as root, once it listens and the keys are read"},
 	{"--log-level", "PEV_LOG_LEVEL", OPTION_LEVEL, "info", 0, 0, AT(log_level), "LEVEL",
 	 "least level logged: debug, info, warning or error"},
 	{"--access-log", "PEV_ACCESS_LOG", OPTION_FLAG, NULL, 0, 0, AT(access_log), NULL,
@@ -476,8 +478,8 @@ config_help(void)
 void
 config_free(Config *config)
 {
-	char **strings[] = {&config->dsn, &config->emit_dsn, &config->audience, &config->issuer,
-						&config->token_cookie};
+	char **strings[] = {&config->dsn,    &config->emit_dsn,     &config->audience,
+						&config->issuer, &config->token_cookie, &config->user};
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 	{

@@ -64,6 +64,7 @@ typedef struct Config
 	char *token_cookie; /* NULL: no cookie */
 	StringList cors_origins;
 	bool insecure_no_auth;
+	char *user; /* NULL: it stays who it is */
 	LogLevel log_level;
 	bool access_log;
 	bool help;

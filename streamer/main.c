@@ -32,6 +32,7 @@
 #include "page.h"
 #include "reader.h"
 #include "subscriber.h"
+#include "user.h"
 
 #define EXIT_USAGE 2
 
@@ -140,10 +141,10 @@ main_serve(const Config *config)
 	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages, LINGER);
 	subscriber_init(&hooks, config->heartbeat);
 	page_init(pages);
-	if (!access_start(config))
+	if (!user_check(config->user) || !access_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);
-	if (!http_start(config))
+	if (!http_start(config) || !user_become(config->user))
 		return EXIT_FAILURE;
 	feed_start(config->dsn, config->poll);
 
