@@ -29,6 +29,7 @@
 #include "log.h"
 #include "loop.h"
 #include "metrics.h"
+#include "notify.h"
 #include "page.h"
 #include "reader.h"
 #include "subscriber.h"
@@ -71,8 +72,18 @@ main_drain(const char *signal_name)
 		return;
 	log_info("draining %zu clients after %s", subscriber_count(), signal_name);
 	state = MAIN_DRAINING;
+	notify_stopping(configuration->drain_timeout);
 	http_drain();
 	timer_set(&drain_timer, configuration->drain_timeout, main_on_deadline, NULL);
+}
+
+/* Read the files of keys again. */
+static void
+main_reload(void)
+{
+	notify_reloading();
+	access_reload();
+	notify_ready();
 }
 
 static void
@@ -84,7 +95,7 @@ main_on_signal(void *arg, uint32_t events)
 	while (read(signal_watch.fd, &info, sizeof(info)) == sizeof(info))
 	{
 		if (info.ssi_signo == SIGHUP)
-			access_reload();
+			main_reload();
 		else
 			main_drain(info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
 	}
@@ -113,6 +124,8 @@ main_watch_signals(void)
 static void
 main_loop(void)
 {
+	int64_t since;
+
 	while (state == MAIN_SERVING ||
 		   (state == MAIN_DRAINING && (subscriber_count() > 0 || emit_pool_load() > 0)))
 	{
@@ -120,6 +133,8 @@ main_loop(void)
 		feed_pump();
 		http_run();
 		feed_pump();
+		if (state == MAIN_SERVING)
+			notify_status(db_trouble(&since));
 	}
 }
 
@@ -144,8 +159,10 @@ main_serve(const Config *config)
 	if (!user_check(config->user) || !access_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);
+	notify_start();
 	if (!http_start(config) || !user_become(config->user))
 		return EXIT_FAILURE;
+	notify_ready();
 	feed_start(config->dsn, config->poll);
 
 	main_loop();
@@ -156,6 +173,7 @@ main_serve(const Config *config)
 	subscriber_close();
 	hub_close();
 	timer_clear(&drain_timer);
+	notify_stop();
 	fd = signal_watch.fd;
 	loop_unwatch(&signal_watch);
 	close(fd);
