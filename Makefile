@@ -65,7 +65,7 @@ install-streamer: streamer
 	$(MAKE) -C streamer install DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'
 
 uninstall-streamer:
-	rm -f '$(DESTDIR)$(bindir)/pev-streamer'
+	$(MAKE) -C streamer uninstall DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'
 
 else # no PostgreSQL to build against
 
