@@ -16,6 +16,7 @@
 
 #include "config.h"
 #include "config_value.h"
+#include "host.h"
 #include "mem.h"
 #include "origin.h"
 
@@ -26,6 +27,7 @@ typedef enum OptionType
 	OPTION_NAME,    /* of a cookie */
 	OPTION_FILES,   /* may be repeated, as the next */
 	OPTION_ORIGINS, /* see origin.c */
+	OPTION_HOSTS,   /* see host.c */
 	OPTION_COUNT,
 	OPTION_SIZE,
 	OPTION_DURATION,
@@ -111,6 +113,9 @@ static const Option options[] = {
 	{"--cors-origin", "PEV_CORS_ORIGIN", OPTION_ORIGINS, NULL, 0, 0, AT(cors_origins), "ORIGIN",
 	 "origin whose pages may read responses, with credentials; may be repeated; * is every origin, "
 	 "without credentials"},
+	{"--allowed-host", "PEV_ALLOWED_HOST", OPTION_HOSTS, NULL, 0, 0, AT(allowed_hosts), "NAME",
+	 "host name that requests may be for, besides localhost and addresses, where everybody is "
+	 "served on loopback; may be repeated"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--user", "PEV_USER", OPTION_STRING, NULL, 0, 0, AT(user), "NAME",
@@ -154,6 +159,8 @@ string_set(char **field, const char *value)
 static bool
 item_is_valid(OptionType type, const char *value)
 {
+	if (type == OPTION_HOSTS)
+		return host_name_is_valid(value);
 	return type == OPTION_ORIGINS ? origin_is_valid(value) : *value != '\0';
 }
 
@@ -181,6 +188,7 @@ option_malformed(const Option *option, const char *name, char *error)
 		[OPTION_FILES] = "a file's path, or KID=PATH, and there may be 16",
 		[OPTION_ORIGINS] = "an origin as browsers send it, as https://example.org, or *, and there "
 						   "may be 16",
+		[OPTION_HOSTS] = "a host's name in lower case, without a port, and there may be 16",
 		[OPTION_COUNT] = "a whole number",
 		[OPTION_SIZE] = "a whole number with a unit: B, kB (KiB), MB (MiB) or GB (GiB)",
 		[OPTION_DURATION] = "a whole number with a unit: ms, s, min or h",
@@ -214,6 +222,7 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 			break;
 		case OPTION_FILES:
 		case OPTION_ORIGINS:
+		case OPTION_HOSTS:
 			ok = item_is_valid(option->type, value) && list_add(field, value, strlen(value));
 			break;
 		case OPTION_COUNT:
@@ -237,7 +246,8 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 static bool
 option_is_list(const Option *option)
 {
-	return option->type == OPTION_FILES || option->type == OPTION_ORIGINS;
+	return option->type == OPTION_FILES || option->type == OPTION_ORIGINS ||
+		   option->type == OPTION_HOSTS;
 }
 
 /* Set an option from its variable, which holds a list's items with spaces between them. */
@@ -359,6 +369,8 @@ config_check_access(const Config *config, char *error)
 			 (config->audience != NULL || config->issuer != NULL || config->token_cookie != NULL))
 		why = "--jwt-audience, --jwt-issuer and --token-cookie mean nothing without "
 			  "--jwt-secret-file or --jwt-key-file";
+	else if (config->allowed_hosts.count > 0 && (keys || config->insecure_no_auth))
+		why = "--allowed-host: with keys, or --insecure-no-auth, requests may be for any host";
 	else if ((config->audience != NULL && *config->audience == '\0') ||
 			 (config->issuer != NULL && *config->issuer == '\0'))
 		why = "--jwt-audience and --jwt-issuer must not be empty";
@@ -489,4 +501,5 @@ config_free(Config *config)
 	list_free(&config->secret_files);
 	list_free(&config->key_files);
 	list_free(&config->cors_origins);
+	list_free(&config->allowed_hosts);
 }

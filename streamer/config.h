@@ -63,6 +63,7 @@ typedef struct Config
 	char *issuer;
 	char *token_cookie; /* NULL: no cookie */
 	StringList cors_origins;
+	StringList allowed_hosts;
 	bool insecure_no_auth;
 	char *user; /* NULL: it stays who it is */
 	LogLevel log_level;

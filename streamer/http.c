@@ -21,6 +21,7 @@
 #include "emit.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "host.h"
 #include "http.h"
 #include "listen.h"
 #include "log.h"
@@ -158,6 +159,15 @@ request_has_nul(const Request *req, const char *version)
 	return (gap > 1 && gap < HTTP_CONNECTION_MEMORY) || strstr(req->target, "%00") != NULL;
 }
 
+/* Is it for a host that is not this one?  Without the header it comes from no browser. */
+static bool
+request_is_misdirected(const Request *req)
+{
+	const char *host = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Host");
+
+	return host != NULL && !host_is_ours(host);
+}
+
 /* The route of the request's path, or NULL. */
 static const Route *
 request_route(const Request *req)
@@ -182,10 +192,14 @@ request_route(const Request *req)
 static enum MHD_Result
 request_dispatch(Request *req, const char *method)
 {
+	static const char misdirected[] =
+		"Without a key only requests for localhost, an address or an allowed host are served.";
 	const Route *route = request_route(req);
 
 	if (req->nul)
 		return respond_bad(req->conn, "The request target holds a NUL character.");
+	if (req->misdirected)
+		return respond_wrong(req->conn, MHD_HTTP_MISDIRECTED_REQUEST, misdirected);
 	if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0 && strcmp(req->target, "*") == 0)
 		return respond_options(req->conn, ALLOW_POSTING);
 	if (route == NULL)
@@ -221,12 +235,13 @@ request_begin(Request *req, const char *method, const char *version)
 	req->begun = true;
 	req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
 	req->nul = request_has_nul(req, version);
+	req->misdirected = request_is_misdirected(req);
 	request_strip_authority(req);
 	access_log_header(&req->access, method, req->target);
 	request_begin_body(req);
 	route = request_route(req);
-	if (strcmp(method, MHD_HTTP_METHOD_POST) != 0 || req->nul || route == NULL ||
-		route->post == NULL)
+	if (strcmp(method, MHD_HTTP_METHOD_POST) != 0 || req->nul || req->misdirected ||
+		route == NULL || route->post == NULL)
 		return MHD_YES;
 	return route->post(req);
 }

@@ -24,6 +24,7 @@
 #include "emit_pool.h"
 #include "events.h"
 #include "feed.h"
+#include "host.h"
 #include "http.h"
 #include "hub.h"
 #include "log.h"
@@ -159,6 +160,7 @@ main_serve(const Config *config)
 	if (!user_check(config->user) || !access_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);
+	hosts_start(config);
 	notify_start();
 	if (!http_start(config) || !user_become(config->user))
 		return EXIT_FAILURE;

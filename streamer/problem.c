@@ -16,10 +16,13 @@ static const struct
 	unsigned int status;
 	const char *title;
 } titles[] = {
-	{400, "Bad Request"},       {401, "Unauthorized"},           {403, "Forbidden"},
-	{404, "Not Found"},         {405, "Method Not Allowed"},     {409, "Conflict"},
-	{413, "Content Too Large"}, {415, "Unsupported Media Type"}, {422, "Unprocessable Content"},
-	{429, "Too Many Requests"}, {500, "Internal Server Error"},  {503, "Service Unavailable"},
+	{400, "Bad Request"},         {401, "Unauthorized"},
+	{403, "Forbidden"},           {404, "Not Found"},
+	{405, "Method Not Allowed"},  {409, "Conflict"},
+	{413, "Content Too Large"},   {415, "Unsupported Media Type"},
+	{421, "Misdirected Request"}, {422, "Unprocessable Content"},
+	{429, "Too Many Requests"},   {500, "Internal Server Error"},
+	{503, "Service Unavailable"},
 };
 
 /* The title of a status. */

@@ -25,6 +25,7 @@ typedef struct Request
 	char *target;         /* raw; NULL once it has been taken apart */
 	uintptr_t target_end; /* where it ends in libmicrohttpd's memory */
 	bool nul;             /* it holds a NUL, escaped or not */
+	bool misdirected;     /* it is for a host that is not this one */
 	bool begun;           /* its header has been read */
 	bool head;
 	bool chunked; /* it is HTTP/1.1 or later */

@@ -1,4 +1,5 @@
-// Headless Chromium with a profile of its own, gone afterwards.
+// Headless Chromium with a profile of its own, gone afterwards. To it, the name
+// evil.example leads to this machine.
 
 import fs from 'node:fs';
 import os from 'node:os';
@@ -16,7 +17,7 @@ export function useBrowser() {
       executablePath: process.env.PEV_CHROMIUM ?? '/usr/bin/chromium',
       args: [
         '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-        '--disable-component-update', '--disable-sync',
+        '--disable-component-update', '--disable-sync', '--host-resolver-rules=MAP evil.example 127.0.0.1',
       ],
     });
   });

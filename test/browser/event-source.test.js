@@ -125,3 +125,18 @@ test('Chromium stops when the server says that a stream is over', async () => {
   assert.deepEqual(requests.filter(({ path }) => path === `${PREFIX}${id}`).map(({ last }) => last), [undefined, String(events.length)]);
   await tab.close();
 });
+
+test('a page whose name was made to lead here, so that it is of one origin with the streamer, gets nothing', async () => {
+  const id = newExecution();
+  await emitAll(id, executionEvents(1));
+  const tab = await browser.newPage();
+  for (const [host, status] of [['localhost', 200], ['evil.example', 421]]) {
+    const answer = await tab.goto(`http://${host}:${stack.streamer.port}/healthz`);
+    assert.equal(answer.status(), status, host);
+    await tab.evaluate(`window.source = new EventSource('/events/${id}')`);
+    await tab.evaluate(`window.seen = 0, source.addEventListener('progress', () => seen++), source.addEventListener('execution-complete', () => seen++)`);
+    await poll(() => tab.evaluate('source.readyState === EventSource.CLOSED'), 'the end');
+    assert.equal(await tab.evaluate('seen > 0'), status === 200, host);
+  }
+  await tab.close();
+});

@@ -105,7 +105,7 @@ test('slow readers and dead ones: the others do not notice, memory is bounded, t
     const without = latencies.filter(Number.isFinite);
     const peakWithout = peak;
 
-    const dead = range(0, 5).map(() => deaf(streamer.port, `GET /events/${long} HTTP/1.1\r\nHost: x\r\n\r\n`));
+    const dead = range(0, 5).map(() => deaf(streamer.port, `GET /events/${long} HTTP/1.1\r\nHost: localhost\r\n\r\n`));
     let lazy = true;
     const slow = range(0, 5).map(() => {
       const f = new Follower(streamer.url, long);
@@ -258,7 +258,7 @@ test(`the streamer is halted for long while it writes to ${few(1_000)} clients: 
     const stream = newExecution();
     let closed = 0, hear = () => {};
     const crowd = range(0, few(1_000)).map(() => {
-      const socket = net.connect(streamer.port, '127.0.0.1', () => socket.write(`GET /events/${stream} HTTP/1.1\r\nHost: x\r\n\r\n`));
+      const socket = net.connect(streamer.port, '127.0.0.1', () => socket.write(`GET /events/${stream} HTTP/1.1\r\nHost: localhost\r\n\r\n`));
       socket.text = '';
       return socket.setEncoding('latin1').on('error', () => {}).on('close', () => closed++).on('data', (text) => {
         socket.text = (socket.text + text).slice(-400);
@@ -295,7 +295,7 @@ function hostile(port, pieces, { until, ms = DEADLINE } = {}) {
   });
 }
 
-const get = (target, ...headers) => `GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers.map((h) => `${h}\r\n`).join('')}\r\n`;
+const get = (target, ...headers) => `GET ${target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${headers.map((h) => `${h}\r\n`).join('')}\r\n`;
 const long = (n) => 'a'.repeat(n);
 
 // What is sent, and the first line that may answer: a refusal in so many words, or the end of
@@ -308,7 +308,7 @@ const HOSTILE = [
   ['three thousand parameters', get(`/events/1?${'&a=1'.repeat(3_000)}`), [400, 414, 431, 200, NOTHING]],
   ['a header of 60 kB', get('/healthz', `X: ${long(60_000)}`), [431, 413, 400]],
   ['a thousand headers', get('/healthz', ...range(0, 1_000).map((i) => `X-${i}: ${i}`)), [431, 413, 400]],
-  ['headers without an end', `GET /healthz HTTP/1.1\r\nHost: x\r\n${'X: y\r\n'.repeat(50_000)}`, [431, 413, 400]],
+  ['headers without an end', `GET /healthz HTTP/1.1\r\nHost: localhost\r\n${'X: y\r\n'.repeat(50_000)}`, [431, 413, 400]],
   ['invalid UTF-8', get('/events/%ff%fe'), [400]],
   ['overlong UTF-8', get('/events/%c0%af'), [400]],
   ['a surrogate', get('/events/%ed%a0%80'), [400]],
@@ -405,7 +405,7 @@ test('floods: half requests, and more subscribers than allowed', () =>
     await db.emit(ended, ...end);
     assert.match(await hostile(streamer.port, get(`/events/${ended}`).replace('Connection: close\r\n', '')), /^HTTP\/1\.1 200 [^]*\r\n0\r\n\r\n$/);
     // More connections than the streamer accepts, each with a request that never ends.
-    const halves = range(0, 600).map(() => deaf(streamer.port, 'GET /healthz HTTP/1.1\r\nHost: x\r\nX: '));
+    const halves = range(0, 600).map(() => deaf(streamer.port, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: '));
     await db.emit(stream, ...progress(2));
     await poll(() => followers.every((f) => f.last === 2), 'those who are connected being served all the same');
     // They are given up one after the other, and then there is room.
@@ -435,7 +435,7 @@ test(`SIGTERM with ${few(500)} clients, some of which do not read: every one tha
   const streamer = await Streamer.start({ dsn: db.dsn, args: ['--drain-timeout', '3s'] });
   const clients = await Promise.all(range(0, few(500)).map(() => SseClient.open(`${streamer.url}/events/${stream}`)));
   await Promise.all(clients.map((client) => client.received(1)));
-  const dead = range(0, 5).map(() => deaf(streamer.port, `GET /events/${long} HTTP/1.1\r\nHost: x\r\n\r\n`));
+  const dead = range(0, 5).map(() => deaf(streamer.port, `GET /events/${long} HTTP/1.1\r\nHost: localhost\r\n\r\n`));
   const halves = range(0, 5).map(() => deaf(streamer.port, 'GET /healthz HTTP/1.1\r\n'));
   await poll(() => dead.every((socket) => socket.bytesWritten > 0), 'the dead being connected');
   // They hold their first pages: nothing more can be said to them.

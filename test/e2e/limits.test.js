@@ -93,7 +93,7 @@ test('--max-clients-per-ip', () => withStreamer(['--max-clients-per-ip', '2'], a
 async function connectFrom(localAddress, streamer, path) {
   const socket = net.connect({ host: '127.0.0.1', port: streamer.port, localAddress });
   await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-  socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n`);
+  socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n`);
   return socket;
 }
 

@@ -71,7 +71,7 @@ function raw(streamer, ...pieces) {
   return { socket, ended: within(ended, 'the end of the connection'), text: () => answer };
 }
 
-const head = (...headers) => `POST /events/${newExecution()} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n${headers.map((h) => `${h}\r\n`).join('')}\r\n`;
+const head = (...headers) => `POST /events/${newExecution()} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n${headers.map((h) => `${h}\r\n`).join('')}\r\n`;
 const chunk = (text) => `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`;
 
 test('an event is stored, answered with its number, and delivered', async () => {
@@ -312,7 +312,7 @@ test('events of one connection are stored in the order in which they come', asyn
   const stream = newExecution();
   const pipelined = Array.from({ length: 50 }, (_, i) => {
     const body = JSON.stringify(step(i));
-    return `POST /events/${stream} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n${i === 49 ? 'Connection: close\r\n' : ''}\r\n${body}`;
+    return `POST /events/${stream} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n${i === 49 ? 'Connection: close\r\n' : ''}\r\n${body}`;
   });
   const answer = await raw(stack.streamer, pipelined.join('')).ended;
   assert.equal([...answer.matchAll(/^HTTP\/1\.1 201 /gm)].length, 50);
@@ -474,7 +474,7 @@ test('a body that drips is cut off in time, however busily', () =>
     const drip = raw(streamer, head(`Content-Length: ${text.length}`));
     const chunks = raw(streamer, head('Transfer-Encoding: chunked'));
     const silent = raw(streamer, head(`Content-Length: ${text.length}`), text.slice(0, 5));
-    const unasked = raw(streamer, 'GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n');
+    const unasked = raw(streamer, 'GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n');
     const began = performance.now();
     const dripping = setInterval(() => {
       drip.socket.write(' ');

@@ -290,7 +290,7 @@ test('a request header may be long; one that is too long is told so', async () =
   const long = await (await SseClient.open(url(id), { headers: { 'X-Long': 'c'.repeat(12_000), Cookie: 'c'.repeat(1_000) } })).toEnd();
   assert.deepEqual(long.events, await stack.db.expected(id));
   for (const [target, header, status] of [['/events/1', 'h'.repeat(20_000), 431], [`/events/${'k'.repeat(20_000)}`, 'h', 414]]) {
-    const { text } = rawRequest(`GET ${target} HTTP/1.1\r\nHost: x\r\nX-Long: ${header}\r\n\r\n`);
+    const { text } = rawRequest(`GET ${target} HTTP/1.1\r\nHost: localhost\r\nX-Long: ${header}\r\n\r\n`);
     await poll(() => text().startsWith(`HTTP/1.1 ${status} `), `status ${status}`);
   }
 });
@@ -300,14 +300,14 @@ test('a NUL, escaped or not, never cuts a target short', async () => {
   for (const target of [`/events/${id}\0`, `/events/${id}\0HTTP/1.1`, `/events/${id}?after=1\0`, `/events/${id}?after=1\0&types=x`, '/healthz\0x', '/\0',
     `/events/${id}%00`, `/events/${id}%00x`, `/events/${id}?after=1%00`, `/events/${id}?other=%00`, '/healthz?%00']) {
     for (const more of ['', `X-Long: ${'h'.repeat(10_000)}\r\n`]) {
-      const { text } = rawRequest(`GET ${target} HTTP/1.1\r\nHost: x\r\n${more}\r\n`);
+      const { text } = rawRequest(`GET ${target} HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`);
       await poll(() => /\r\n\r\n[^]*}/.test(text()), `the answer to ${JSON.stringify(target)}`);
       assert.match(text(), /^HTTP\/1\.1 400 [^]*application\/problem\+json[^]*"The request target holds a NUL character\."/, JSON.stringify(target));
     }
   }
   // An escaped percent sign is none, and the next request on a connection is not suspected for the last.
   assert.equal((await request(`${stack.streamer.url}/healthz?%2500`)).status, 200);
-  const { text } = rawRequest('GET /healthz\0 HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+  const { text } = rawRequest('GET /healthz\0 HTTP/1.1\r\nHost: localhost\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n');
   await poll(() => /^HTTP\/1\.1 400 [^]*HTTP\/1\.1 200 /.test(text()), 'both answers');
 });
 

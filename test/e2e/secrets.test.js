@@ -85,18 +85,18 @@ function requestsWith(token) {
   const queries = [`token=${token}`, `token=${token}&token=x`, `after=x&token=${token}`, `types=%00&token=${token}`, `token=${token}%00`, `after=${token}`, `types=${token}`];
   const targets = [...paths.map((path) => `${path}?${queries[0]}`), ...queries.slice(1).map((query) => `/events/42?${query}`)];
   return [
-    ...targets.flatMap((target) => ['GET', 'HEAD', 'POST', 'BREW'].map((method) => `${method} ${target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n`)),
+    ...targets.flatMap((target) => ['GET', 'HEAD', 'POST', 'BREW'].map((method) => `${method} ${target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n`)),
     ...paths.flatMap((path) => [`Authorization: Bearer ${token}`, `Authorization: Basic ${token}`, `Cookie: pev_token=${token}`, `Last-Event-ID: ${token}`, `Origin: ${token}`, `${token}: x`]
-      .map((header) => `GET ${path} HTTP/1.1\r\nHost: x\r\n${header}\r\n`)),
-    `GET http://x/events/42?token=${token} HTTP/1.1\r\nHost: x\r\n`,
-    `GET //x/events/42?token=${token} HTTP/1.1\r\nHost: x\r\n`,
+      .map((header) => `GET ${path} HTTP/1.1\r\nHost: localhost\r\n${header}\r\n`)),
+    `GET http://x/events/42?token=${token} HTTP/1.1\r\nHost: localhost\r\n`,
+    `GET //x/events/42?token=${token} HTTP/1.1\r\nHost: localhost\r\n`,
     `GET /events/42?token=${token} HTTP/1.0\r\n`,
-    `GET /events/42?token=${token} HTTP/9.9\r\nHost: x\r\n`,
-    `GET /events/42?token=${token}\0 HTTP/1.1\r\nHost: x\r\n`,
-    `GET /events/42?token=${token} and more HTTP/1.1\r\nHost: x\r\n`,
+    `GET /events/42?token=${token} HTTP/9.9\r\nHost: localhost\r\n`,
+    `GET /events/42?token=${token}\0 HTTP/1.1\r\nHost: localhost\r\n`,
+    `GET /events/42?token=${token} and more HTTP/1.1\r\nHost: localhost\r\n`,
     `GET /events/42?token=${token} HTTP/1.1\r\n`,
-    `GET /events/42?token=${token} HTTP/1.1\r\nHost: x\r\nX: ${'x'.repeat(20_000)}\r\n`,
-    `GET /events/42?token=${token}&x=${'x'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n`,
+    `GET /events/42?token=${token} HTTP/1.1\r\nHost: localhost\r\nX: ${'x'.repeat(20_000)}\r\n`,
+    `GET /events/42?token=${token}&x=${'x'.repeat(20_000)} HTTP/1.1\r\nHost: localhost\r\n`,
   ];
 }
 
