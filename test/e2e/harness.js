@@ -31,6 +31,7 @@ export const DEADLINE = wrapper.length > 0 ? 60_000 : 20_000;
 pg.types.setTypeParser(pg.types.builtins.INT8, Number);
 
 const running = new Set(); // everything to stop, and to print when a test fails
+const ending = new Set(); // what is being stopped
 
 /** Wait for a promise, but not longer than the deadline. */
 export function within(promise, what, ms = DEADLINE) {
@@ -67,6 +68,17 @@ export function test(name, body) {
 /** The last lines of a log, under a title. */
 function logReport(title, text) {
   return `--- ${title} (the last 100 lines), during a failed test\n${text.split('\n').slice(-101).join('\n')}\n`;
+}
+
+/** Take a server out of those that run, and note that it ends until it has. */
+async function stopping(server, body) {
+  running.delete(server);
+  ending.add(server);
+  try {
+    await body();
+  } finally {
+    ending.delete(server);
+  }
 }
 
 /** A private database server with the extension in its database. */
@@ -184,13 +196,14 @@ export class Database {
     return JSON.stringify(rows);
   }
 
-  async stop() {
-    running.delete(this);
-    lookForSecrets("PostgreSQL's log", this.log());
-    await this.pool?.end();
-    this.process.stdin.end();
-    if (this.process.exitCode === null) await within(new Promise((done) => this.process.once('exit', done)), 'ending PostgreSQL', 60_000);
-    insistOnSecrecy();
+  stop() {
+    return stopping(this, async () => {
+      lookForSecrets("PostgreSQL's log", this.log());
+      await this.pool?.end();
+      this.process.stdin.end();
+      if (this.process.exitCode === null) await within(new Promise((done) => this.process.once('exit', done)), 'ending PostgreSQL', 60_000);
+      insistOnSecrecy();
+    });
   }
 }
 
@@ -246,13 +259,14 @@ export class Streamer {
   }
 
   /** End it as an operator does, and insist on a clean exit. */
-  async stop() {
-    running.delete(this);
-    for (const server of running) if (server instanceof Database) lookForSecrets('pg_stat_activity', await server.activity());
-    lookForSecrets('/metrics', await this.metrics());
-    const { code, signal } = await this.kill('SIGTERM');
-    insistOnSecrecy();
-    if (code !== 0 && !this.mayFail) throw new Error(`the streamer ended with code ${code}, signal ${signal}\n${this.log}`);
+  stop() {
+    return stopping(this, async () => {
+      for (const server of running) if (server instanceof Database) lookForSecrets('pg_stat_activity', await server.activity());
+      lookForSecrets('/metrics', await this.metrics());
+      const { code, signal } = await this.kill('SIGTERM');
+      insistOnSecrecy();
+      if (code !== 0 && !this.mayFail) throw new Error(`the streamer ended with code ${code}, signal ${signal}\n${this.log}`);
+    });
   }
 }
 
@@ -278,11 +292,17 @@ export async function stopStack({ db, streamer }) {
   }
 }
 
-// After a failed test a connection may be left that would keep this process alive.
-after(() => setTimeout(() => process.exit(), 1_000).unref());
+// After a failed test a connection may be left that would keep this process alive. This
+// comes before what the files do afterwards, so their servers must have ended, or take too long.
+after(() => {
+  const end = Date.now() + 2 * DEADLINE;
+  setInterval(() => {
+    if ((running.size === 0 && ending.size === 0) || Date.now() > end) process.exit();
+  }, 1_000).unref();
+});
 
 process.on('exit', () => {
-  for (const server of running) server.process.kill('SIGKILL');
+  for (const server of [...running, ...ending]) server.process.kill('SIGKILL');
 });
 
 /**
