@@ -92,7 +92,7 @@ event_pointer(const EmitError *error, bool is_batch, char *out, size_t size)
 	const char *context = error->context != NULL ? strstr(error->context, "event ") : NULL;
 	int number;
 
-	if (is_batch && context != NULL && sscanf(context, BATCH_CONTEXT, &number) == 1)
+	if (is_batch && context != NULL && sscanf(context, BATCH_CONTEXT, &number) == 1 && number > 0)
 		snprintf(out, size, "/%d", number - 1);
 	else
 		*out = '\0';

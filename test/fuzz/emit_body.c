@@ -5,25 +5,10 @@
  * Whatever is taken must be JSON to another parser too, and be what it is said to
  * be; whatever is refused must have a place within the text.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <jansson.h>
 
 #include "emit_body.h"
-
-extern int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len);
-
-/* This must hold. */
-static void
-must(bool holds, const char *what)
-{
-	if (holds)
-		return;
-	fprintf(stderr, "%s\n", what);
-	abort();
-}
+#include "fuzz.h"
 
 /* Is it an event? */
 static bool

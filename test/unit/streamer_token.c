@@ -5,10 +5,9 @@
  * Tokens signed with the secret are made here; those for the public keys were
  * signed once with keys that exist no more.
  */
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdlib.h>
 
+#include "streamer_sign.h"
 #include "streamer_tap.h"
 #include "token.h"
 
@@ -67,38 +66,7 @@ static const char bad_rights[] =
 static TokenKeys keys;
 static TokenPolicy policy;
 
-/* Append bytes in base64url. */
-static void
-put_base64url(char *out, const void *bytes, size_t len)
-{
-	char *end = out + strlen(out);
-	int n = EVP_EncodeBlock((unsigned char *) end, bytes, (int) len);
-
-	for (int i = 0; i < n; i++)
-		end[i] = end[i] == '+' ? '-' : end[i] == '/' ? '_' : end[i];
-	end[strcspn(end, "=")] = '\0';
-}
-
-/* Make a token of parts as they are, signed with a secret. */
-static const char *
-sign(const char *header, const void *claims, size_t len, const char *with)
-{
-	static char token[4 * TOKEN_MAX];
-	unsigned char mac[EVP_MAX_MD_SIZE];
-	unsigned int mac_len;
-
-	token[0] = '\0';
-	put_base64url(token, header, strlen(header));
-	strcat(token, ".");
-	put_base64url(token, claims, len);
-	HMAC(EVP_sha256(), with, (int) strlen(with), (unsigned char *) token, strlen(token), mac,
-		 &mac_len);
-	strcat(token, ".");
-	put_base64url(token, mac, mac_len);
-	return token;
-}
-
-/* The same with the usual header and secret. */
+/* A token with the usual header and secret. */
 static const char *
 make(const char *claims)
 {
