@@ -403,13 +403,17 @@ COMMENT ON FUNCTION pev_ticket(bigint, interval, interval) IS
 COMMENT ON FUNCTION pev_ticket(uuid, interval, interval) IS
   'make a ticket to the stream named by a UUID; raises 22004, 22023';
 
+-- Nobody waits here either: a ticket that somebody else redeems or revokes at this moment is theirs.
 CREATE FUNCTION pev_redeem_ticket(hash bytea, stream text) RETURNS timestamptz
   LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE SECURITY DEFINER
   SET search_path = pg_catalog, pg_temp
   AS $$
     WITH first_use AS (
       UPDATE @extschema@.pev_ticket t SET redeemed_at = now(), expires = now() + t.lifetime
-      WHERE t.hash = $1 AND t.stream = $2 AND t.redeemed_at IS NULL AND t.redeem_before > now()
+      WHERE t.hash = (
+        SELECT u.hash FROM @extschema@.pev_ticket u
+        WHERE u.hash = $1 AND u.stream = $2 AND u.redeemed_at IS NULL AND u.redeem_before > now()
+        FOR UPDATE SKIP LOCKED)
       RETURNING t.expires
     ), valid AS (
       SELECT f.expires FROM first_use f
