@@ -100,7 +100,13 @@ access_deny(Request *req, unsigned int status, const char *why)
 	metric_add(status == MHD_HTTP_FORBIDDEN ? METRIC_DENIED_FORBIDDEN : METRIC_DENIED_UNAUTHORIZED,
 			   1);
 	log_write(LOG_DEBUG, req->client, "denied: %s", why);
-	return respond_denied(req->conn, status, why);
+	if (status == MHD_HTTP_FORBIDDEN)
+		return respond_denied(req->conn, status, "Bearer error=\"insufficient_scope\"", why);
+	/* who has sent no token has made no error (RFC 6750, section 3.1) */
+	return respond_denied(req->conn, status,
+						  why == denied_none ? "Bearer realm=\"pev\""
+											 : "Bearer error=\"invalid_token\"",
+						  why);
 }
 
 /* Look for a token in one header. */

@@ -10,7 +10,8 @@
  * One that has not come in full in time is cut off, however busily its sender
  * drips: the connection's own time-out knows only silence.  So is one whose
  * sender has hung up half-way, if libmicrohttpd has missed that, as it can when
- * the end comes together with data.
+ * the end comes together with data.  Neither is answered (408): between the
+ * header and the end of a body libmicrohttpd queues no response.
  */
 #include <stdlib.h>
 #include <string.h>

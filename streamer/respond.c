@@ -121,14 +121,12 @@ respond_bad_method(struct MHD_Connection *conn, const char *allow)
 
 /* It is served to nobody without a token (401), or not to this one's bearer (403). */
 enum MHD_Result
-respond_denied(struct MHD_Connection *conn, unsigned int status, const char *why)
+respond_denied(struct MHD_Connection *conn, unsigned int status, const char *challenge,
+			   const char *why)
 {
-	bool forbidden = status == MHD_HTTP_FORBIDDEN;
 	struct MHD_Response *response = respond_problem(status, why);
 
-	respond_header(response, "WWW-Authenticate",
-				   forbidden ? "Bearer error=\"insufficient_scope\""
-							 : "Bearer error=\"invalid_token\"");
+	respond_header(response, "WWW-Authenticate", challenge);
 	return respond_send(conn, status, response);
 }
 

@@ -19,7 +19,7 @@ extern enum MHD_Result respond_problem_body(struct MHD_Connection *conn, unsigne
 extern enum MHD_Result respond_not_found(struct MHD_Connection *conn);
 extern enum MHD_Result respond_bad_method(struct MHD_Connection *conn, const char *allow);
 extern enum MHD_Result respond_denied(struct MHD_Connection *conn, unsigned int status,
-									  const char *why);
+									  const char *challenge, const char *why);
 extern enum MHD_Result respond_busy(struct MHD_Connection *conn, unsigned int status,
 									const char *why, unsigned int ms);
 extern enum MHD_Result respond_options(struct MHD_Connection *conn, const char *allow);

@@ -58,9 +58,11 @@ const emit = (stream, n = 1) => stack.db.emit(stream, 'progress', step(n));
 function assertDenied(answer, status, what, given = '') {
   assert.equal(answer.status, status, `${what}: ${answer.body}`);
   assert.match(answer.headers['content-type'], /^application\/problem\+json/, what);
-  assert.equal(answer.headers['www-authenticate'], `Bearer error="${status === 403 ? 'insufficient_scope' : 'invalid_token'}"`, what);
-  assert.equal(answer.headers['cache-control'], 'no-store', what);
   const problem = JSON.parse(answer.body);
+  // Who has sent no token has made no error (RFC 6750, section 3.1).
+  const challenge = problem.detail.startsWith('A token is needed') ? 'realm="pev"' : `error="${status === 403 ? 'insufficient_scope' : 'invalid_token'}"`;
+  assert.equal(answer.headers['www-authenticate'], `Bearer ${challenge}`, what);
+  assert.equal(answer.headers['cache-control'], 'no-store', what);
   assert.equal(problem.status, status, what);
   assert.ok(problem.detail.length > 0, what);
   if (given.length > 8) assert.ok(!answer.body.includes(given), what);

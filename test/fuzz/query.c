@@ -84,6 +84,18 @@ check_escaped(const char *query, const Cursor *cursor, const TypeFilter *filter)
 	free(escaped);
 }
 
+/* What comes last of one name counts, and lastEventId more than after. */
+static void
+check_last_id(const char *query, const TypeFilter *filter)
+{
+	const Cursor seven = {.given = true, .seq = 7};
+	char *text = malloc(strlen(query) + 64);
+
+	sprintf(text, "%s&lastEventId=3&lastEventId=7&after=5", query);
+	check_same(text, &seven, filter);
+	free(text);
+}
+
 /* What was understood must be within bounds. */
 static void
 check_query(const char *query, const Cursor *cursor, const TypeFilter *filter)
@@ -101,6 +113,7 @@ check_query(const char *query, const Cursor *cursor, const TypeFilter *filter)
 	}
 	check_rewritten(cursor, filter);
 	check_escaped(query, cursor, filter);
+	check_last_id(query, filter);
 }
 
 /* A header counts if it is a number, and then alone. */
