@@ -38,6 +38,9 @@ check_rewritten(const char *token)
 	sprintf(text, "bearer  %s ", token);
 	credential_from_authorization(&other, text);
 	must(!other.ambiguous && !other.too_long, "the same in a cookie and in the header");
+	text[strlen(text) - 2] ^= 1;
+	credential_from_authorization(&other, text);
+	must(*token == '\0' || other.ambiguous, "another");
 }
 
 /* Does it stand in one of the places as it is, or in the query escaped? */

@@ -30,6 +30,9 @@ check_doorbell(const char *payload)
 			const char *again = text;
 			int64_t other[2];
 
+			before += strspn(before, " ");
+			must(strspn(before, "-:0123456789") == (size_t) (at - before), "nothing else");
+
 			snprintf(text, sizeof(text), "%" PRId64 ":%" PRId64, stream, seq);
 			must(doorbell_next(&again, &other[0], &other[1]) == DOORBELL_STREAM &&
 					 other[0] == stream && other[1] == seq,
