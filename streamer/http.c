@@ -21,6 +21,7 @@
 #include "emit.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "header.h"
 #include "host.h"
 #include "http.h"
 #include "listen.h"
@@ -212,6 +213,25 @@ request_dispatch(Request *req, const char *method)
 	return route->handler(req);
 }
 
+/* Look at one field of the header. */
+static enum MHD_Result
+http_on_field(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	(void) kind;
+	header_check(arg, name, value != NULL ? value : "");
+	return MHD_YES;
+}
+
+/* Why the request's header can be read in more ways than one; NULL: it cannot. */
+static const char *
+request_fault(const Request *req)
+{
+	HeaderCheck check = {0};
+
+	MHD_get_connection_values(req->conn, MHD_HEADER_KIND, http_on_field, &check);
+	return header_fault(&check, !req->chunked);
+}
+
 /* Prepare for the request's body. */
 static void
 request_begin_body(Request *req)
@@ -231,6 +251,7 @@ static enum MHD_Result
 request_begin(Request *req, const char *method, const char *version)
 {
 	const Route *route;
+	const char *fault;
 
 	req->begun = true;
 	req->chunked = strcmp(version, MHD_HTTP_VERSION_1_0) != 0;
@@ -238,6 +259,9 @@ request_begin(Request *req, const char *method, const char *version)
 	req->misdirected = request_is_misdirected(req);
 	request_strip_authority(req);
 	access_log_header(&req->access, method, req->target);
+	fault = request_fault(req);
+	if (fault != NULL)
+		return respond_malformed(req->conn, fault);
 	request_begin_body(req);
 	route = request_route(req);
 	if (strcmp(method, MHD_HTTP_METHOD_POST) != 0 || req->nul || req->misdirected ||

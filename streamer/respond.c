@@ -100,6 +100,16 @@ respond_bad(struct MHD_Connection *conn, const char *detail)
 	return respond_wrong(conn, MHD_HTTP_BAD_REQUEST, detail);
 }
 
+/* Where the next request begins cannot be told, so nothing more is read. */
+enum MHD_Result
+respond_malformed(struct MHD_Connection *conn, const char *detail)
+{
+	struct MHD_Response *response = respond_problem(MHD_HTTP_BAD_REQUEST, detail);
+
+	respond_header(response, "Connection", "close");
+	return respond_send(conn, MHD_HTTP_BAD_REQUEST, response);
+}
+
 enum MHD_Result
 respond_not_found(struct MHD_Connection *conn)
 {

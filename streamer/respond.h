@@ -16,6 +16,7 @@ extern enum MHD_Result respond_wrong(struct MHD_Connection *conn, unsigned int s
 									 const char *detail);
 extern enum MHD_Result respond_problem_body(struct MHD_Connection *conn, unsigned int status,
 											const char *body, unsigned int ms);
+extern enum MHD_Result respond_malformed(struct MHD_Connection *conn, const char *detail);
 extern enum MHD_Result respond_not_found(struct MHD_Connection *conn);
 extern enum MHD_Result respond_bad_method(struct MHD_Connection *conn, const char *allow);
 extern enum MHD_Result respond_denied(struct MHD_Connection *conn, unsigned int status,
