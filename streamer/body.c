@@ -8,10 +8,11 @@
  * not for ever.
  *
  * One that has not come in full in time is cut off, however busily its sender
- * drips: the connection's own time-out knows only silence.  So is one whose
- * sender has hung up half-way, if libmicrohttpd has missed that, as it can when
- * the end comes together with data.  Neither is answered (408): between the
- * header and the end of a body libmicrohttpd queues no response.
+ * drips: the connection's own time-out knows only silence.  So is a header.  And
+ * so is a body whose sender has hung up half-way, if libmicrohttpd has missed
+ * that, as it can when the end comes together with data.  None is answered (408):
+ * before the end of a body libmicrohttpd queues no response, once it has begun to
+ * read it, nor before that of a header.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static struct
 	size_t bound; /* of all */
 	size_t bytes; /* that they have */
 	int64_t patience;
+	int64_t header_patience;
 } bodies;
 
 void
@@ -40,6 +42,7 @@ bodies_start(const Config *config)
 	bodies.most = (size_t) config->max_body_bytes;
 	bodies.bound = (size_t) config->bodies_bytes;
 	bodies.patience = config->body_timeout;
+	bodies.header_patience = config->send_timeout + config->body_timeout;
 }
 
 /* How much memory do all bodies take? */
@@ -60,11 +63,26 @@ body_is_too_large(uint64_t declared)
 static void
 body_on_alarm(void *arg)
 {
-	const int *fd = arg;
+	const Body *body = arg;
 
-	metric_add(METRIC_EVICTED_BODY_TIMEOUT, 1);
-	log_debug("closed: a request's body did not come in time");
-	(void) shutdown(*fd, SHUT_RDWR);
+	metric_add(body->coming ? METRIC_EVICTED_BODY_TIMEOUT : METRIC_EVICTED_HEADER_TIMEOUT, 1);
+	log_debug("closed: a request's %s did not come in time", body->coming ? "body" : "header");
+	(void) shutdown(body->fd, SHUT_RDWR);
+}
+
+/* Ring in so many milliseconds. */
+static void
+body_set_alarm(Body *body, int64_t ms)
+{
+	alarm_set(&body->alarm, loop_clock() / 1000 + ms, body_on_alarm, body);
+}
+
+/* A connection waits for a request, for --send-timeout at most, which then has to come. */
+void
+body_await_header(Body *body, int fd)
+{
+	body->fd = fd;
+	body_set_alarm(body, bodies.header_patience);
 }
 
 /* A request begins, with a body of so many bytes, or chunked; awaits: for word to send it. */
@@ -74,7 +92,7 @@ body_begin(Body *body, uint64_t declared, bool chunked, bool awaits, int fd)
 	*body = (Body){.coming = declared > 0 || chunked, .fd = fd};
 	body->unhindered = awaits || declared > bodies.most + BODY_EXCESS;
 	if (body->coming)
-		alarm_set(&body->alarm, loop_clock() / 1000 + bodies.patience, body_on_alarm, &body->fd);
+		body_set_alarm(body, bodies.patience);
 }
 
 /* Give its memory back. */

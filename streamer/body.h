@@ -27,13 +27,14 @@ typedef struct Body
 	char *bytes; /* the margin, then the text, then room for a margin and a NUL */
 	size_t len;  /* of the text */
 	size_t size; /* of the memory */
-	Alarm alarm; /* when it should have come */
+	Alarm alarm; /* when it, or the header before it, should have come */
 	int fd;      /* to be closed then */
 } Body;
 
 extern void bodies_start(const Config *config);
 extern size_t bodies_bytes(void);
 extern bool body_is_too_large(uint64_t declared);
+extern void body_await_header(Body *body, int fd);
 extern void body_begin(Body *body, uint64_t declared, bool chunked, bool awaits, int fd);
 extern bool body_take(Body *body, const char *bytes, size_t len);
 extern void body_complete(Body *body);

@@ -96,7 +96,9 @@ static const Option options[] = {
 	{"--bodies-bytes", "PEV_BODIES_BYTES", OPTION_SIZE, "64MiB", 4 * KIB, 1024 * GIB,
 	 AT(bodies_bytes), "SIZE", "memory for the bodies of all requests together"},
 	{"--body-timeout", "PEV_BODY_TIMEOUT", OPTION_DURATION, "30s", 50, HOUR, AT(body_timeout),
-	 "DURATION", "how long the body of a request may take to come"},
+	 "DURATION",
+	 "how long the body of a request may take to come; its header, that much longer than "
+	 "--send-timeout"},
 	{"--jwt-secret-file", "PEV_JWT_SECRET_FILE", OPTION_FILES, NULL, 0, 0, AT(secret_files), "FILE",
 	 "secret of at least 32 bytes that tokens are signed with (HS256), or KID=FILE; may be "
 	 "repeated; "

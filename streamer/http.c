@@ -89,6 +89,13 @@ request_wants_events(const Request *req)
 	return accept != NULL && strcasestr(accept, "text/event-stream") != NULL;
 }
 
+/* The socket of its connection. */
+static int
+request_socket(const Request *req)
+{
+	return MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+}
+
 /* A connection is accepted or closed; its request structure lives as long. */
 static void
 http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
@@ -104,8 +111,10 @@ http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
 		req->hang_up.fd = -1;
 		*context = req;
 		request_limit_time(req, true);
+		body_await_header(&req->body, request_socket(req));
 		return;
 	}
+	body_end(&req->body);
 	free(req->target);
 	free(req);
 	*context = NULL;
@@ -240,10 +249,9 @@ request_begin_body(Request *req)
 	const char *coding =
 		MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Transfer-Encoding");
 	const char *expect = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Expect");
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 
 	body_begin(&req->body, length != NULL ? strtoull(length, NULL, 10) : 0, coding != NULL,
-			   expect != NULL && strcasecmp(expect, "100-continue") == 0, fd);
+			   expect != NULL && strcasecmp(expect, "100-continue") == 0, request_socket(req));
 }
 
 /* The header is there. */
@@ -259,6 +267,7 @@ request_begin(Request *req, const char *method, const char *version)
 	req->misdirected = request_is_misdirected(req);
 	request_strip_authority(req);
 	access_log_header(&req->access, method, req->target);
+	body_end(&req->body);
 	fault = request_fault(req);
 	if (fault != NULL)
 		return respond_malformed(req->conn, fault);
@@ -319,10 +328,9 @@ request_log(Request *req)
 		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_HTTP_STATUS);
 	const union MHD_ConnectionInfo *address =
 		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 
 	access_log_end(&req->access, req->client, address->client_addr,
-				   status != NULL ? status->http_status : 0, fd);
+				   status != NULL ? status->http_status : 0, request_socket(req));
 }
 
 /* The request is over, one way or another. */
@@ -342,8 +350,11 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 	if (req->early != NULL)
 		MHD_destroy_response(req->early);
 	req->early = NULL;
-	if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK)
-		request_limit_time(req, true); /* it awaits the next request */
+	if (code == MHD_REQUEST_TERMINATED_COMPLETED_OK) /* it awaits the next request */
+	{
+		request_limit_time(req, true);
+		body_await_header(&req->body, request_socket(req));
+	}
 	free(req->target);
 	req->target = NULL;
 	request_log(req);

@@ -66,6 +66,8 @@ static const MetricInfo metrics_table[METRICS] = {
 								 NULL},
 	[METRIC_EVICTED_SEND_TIMEOUT] = {"pev_evictions_total", "reason=\"send_timeout\"",
 									 METRIC_COUNTER, 1, "Clients closed, by reason."},
+	[METRIC_EVICTED_HEADER_TIMEOUT] = {"pev_evictions_total", "reason=\"header_timeout\"",
+									   METRIC_COUNTER, 1, NULL},
 	[METRIC_EVICTED_BODY_TIMEOUT] = {"pev_evictions_total", "reason=\"body_timeout\"",
 									 METRIC_COUNTER, 1, NULL},
 	[METRIC_STREAMS] = {"pev_streams_watched", NULL, METRIC_GAUGE, 1,
