@@ -19,7 +19,10 @@ import { insistOnSecrecy, keepSecret, lookForSecrets } from './secrets.js';
 
 export const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '../..');
 export const version = JSON.parse(fs.readFileSync(path.join(root, 'META.json'))).version;
-export const streamerPath = path.join(root, 'streamer/pev-streamer');
+
+// Another build of the streamer, such as one with sanitizers.
+export const sanitized = process.env.PEV_STREAMER !== undefined;
+export const streamerPath = path.resolve(root, process.env.PEV_STREAMER ?? 'streamer/pev-streamer');
 
 // A command put before the streamer's, such as "valgrind --error-exitcode=9".
 export const wrapper = (process.env.PEV_STREAMER_WRAPPER ?? '').split(' ').filter(Boolean);
