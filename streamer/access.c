@@ -34,6 +34,8 @@ static const char denied_none[] =
 static const char denied_revoked[] = "The token has been revoked.";
 static const char denied_ticket[] =
 	"The ticket is not for this stream, was not redeemed in time, or has expired.";
+static const char denied_ticket_many[] =
+	"A ticket is for one stream; several take a token that allows to read them all.";
 static const char denied_ticket_use[] = "The ticket is in use.";
 
 static struct
@@ -167,23 +169,43 @@ access_verify(Request *req, const char *text, Token *token, enum MHD_Result *ans
 	return error == NULL;
 }
 
-/* May the bearer of this token listen to this stream? */
+/* The first of the streams that the token does not allow to read, or NULL. */
+static const char *
+access_find_forbidden(const Token *token, const Selection *selection)
+{
+	for (int i = 0; i < selection->count; i++)
+		if (!token_allows(token, TOKEN_READ, selection->choices[i].key.text))
+			return selection->choices[i].key.text;
+	/* a path that names no stream is told to be wrong to those who may read all */
+	if (selection->count == 0 && !selection->composite && !token_allows(token, TOKEN_READ, ""))
+		return "";
+	return NULL;
+}
+
+/* May the bearer of this token listen to these streams? */
 static Access
-access_check_token(Request *req, const char *text, const StreamKey *key, enum MHD_Result *answer)
+access_check_token(Request *req, const char *text, const Selection *selection,
+				   enum MHD_Result *answer)
 {
 	Token token;
-	bool allowed;
+	const char *forbidden;
+	char why[STREAM_KEY_MAX + 64];
 
 	if (!access_verify(req, text, &token, answer))
 		return ACCESS_DENIED;
-	allowed = token_allows(&token, TOKEN_READ, key->text);
-	if (allowed)
+	forbidden = access_find_forbidden(&token, selection);
+	if (forbidden == NULL)
 		req->grant = grant_new_token(&token);
-	else
-		*answer =
-			access_deny(req, MHD_HTTP_FORBIDDEN, "The token does not allow to read this stream.");
 	token_free(&token);
-	return allowed ? ACCESS_GRANTED : ACCESS_DENIED;
+	if (forbidden == NULL)
+		return ACCESS_GRANTED;
+	if (selection->composite)
+		snprintf(why, sizeof(why), "The token does not allow to read the stream \"%s\".",
+				 forbidden);
+	else
+		snprintf(why, sizeof(why), "The token does not allow to read this stream.");
+	*answer = access_deny(req, MHD_HTTP_FORBIDDEN, why);
+	return ACCESS_DENIED;
 }
 
 /* Can it be a reconnect, as EventSource does it by itself?  It may not have seen an event yet. */
@@ -239,16 +261,14 @@ access_settle(Request *req, enum MHD_Result *answer)
 }
 
 /*
- * May this client listen to the stream that it asks for?  The target is whole
- * and raw.  One that names no stream is told so only if its token is valid.
+ * May this client listen to the streams that it asks for?  If it may not to one,
+ * then to none.  What is wrong with the selection is told only to who has a token
+ * that is valid.
  */
 Access
-access_check_stream(Request *req, enum MHD_Result *answer)
+access_check_streams(Request *req, const Selection *selection, enum MHD_Result *answer)
 {
-	const char *path = req->target + strlen("/events/");
 	Credential credential;
-	const char *error;
-	StreamKey key;
 
 	if (!guard.required)
 		return ACCESS_GRANTED;
@@ -256,14 +276,14 @@ access_check_stream(Request *req, enum MHD_Result *answer)
 		return access_settle(req, answer);
 	if (!access_take_credential(req, &credential, answer))
 		return ACCESS_DENIED;
-	error = stream_key_parse(path, strcspn(path, "?"), &key);
-	if (error != NULL)
-		key.text[0] = '\0'; /* which no token allows, "*" apart */
 	if (!ticket_is_one(credential.text))
-		return access_check_token(req, credential.text, &key, answer);
-	if (error == NULL)
-		return access_check_ticket(req, credential.text, &key, answer);
-	*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket);
+		return access_check_token(req, credential.text, selection, answer);
+	if (selection->count == 1)
+		return access_check_ticket(req, credential.text, &selection->choices[0].key, answer);
+	if (selection->count > 1)
+		*answer = access_deny(req, MHD_HTTP_FORBIDDEN, denied_ticket_many);
+	else
+		*answer = access_deny(req, MHD_HTTP_UNAUTHORIZED, denied_ticket);
 	return ACCESS_DENIED;
 }
 

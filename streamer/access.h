@@ -7,6 +7,7 @@
 
 #include "config.h"
 #include "request.h"
+#include "selection.h"
 
 typedef enum Access
 {
@@ -28,7 +29,8 @@ typedef struct Emitter
 extern bool access_start(const Config *config);
 extern void access_reload(void);
 extern void access_stop(void);
-extern Access access_check_stream(Request *req, enum MHD_Result *answer);
+extern Access access_check_streams(Request *req, const Selection *selection,
+								   enum MHD_Result *answer);
 extern bool access_check_emit(Request *req, const char *key, Emitter *emitter,
 							  enum MHD_Result *answer);
 extern bool access_check_metrics(Request *req, enum MHD_Result *answer);

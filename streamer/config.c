@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "composite.h"
 #include "config.h"
 #include "config_value.h"
 #include "host.h"
@@ -72,6 +73,9 @@ static const Option options[] = {
 	 AT(max_clients_per_ip), "NUMBER",
 	 "of those, from one address (IPv6: one /64 network); 0 is no limit of its own, because "
 	 "behind a proxy all clients have one address"},
+	{"--max-streams-per-client", "PEV_MAX_STREAMS_PER_CLIENT", OPTION_COUNT, "32", 1,
+	 COMPOSITE_STREAMS_MAX, AT(max_streams_per_client), "NUMBER",
+	 "streams that one request may name"},
 	{"--send-timeout", "PEV_SEND_TIMEOUT", OPTION_DURATION, "30s", SEC, HOUR, AT(send_timeout),
 	 "DURATION",
 	 "a client that takes none of what waits for it is closed after this (whole "

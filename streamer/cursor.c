@@ -220,7 +220,7 @@ filter_add(TypeFilter *filter, const char *name, size_t len)
 }
 
 /* Add a comma-separated list of names. */
-static const char *
+const char *
 filter_add_list(TypeFilter *filter, const char *list)
 {
 	for (;;)
@@ -244,10 +244,12 @@ typedef struct Query
 	TypeFilter *filter;
 } Query;
 
-/* Take one decoded parameter; those of other names are none of our business. */
+/* Take one parameter. */
 static const char *
-query_take(Query *query, const char *name, const char *value)
+query_take(void *arg, const char *name, const char *value)
 {
+	Query *query = arg;
+
 	if (strcmp(name, "types") == 0)
 		return filter_add_list(query->filter, value);
 	if (strcmp(name, "after") == 0)
@@ -258,7 +260,7 @@ query_take(Query *query, const char *name, const char *value)
 			return bad_after;
 	}
 	/* EventSource polyfills send an empty one before they have seen an event. */
-	else if (strcmp(name, "lastEventId") == 0 && *value != '\0')
+	else if (*value != '\0')
 	{
 		query->last_id.given = true;
 		if (!cursor_number(value, &query->last_id.seq))
@@ -267,9 +269,9 @@ query_take(Query *query, const char *name, const char *value)
 	return NULL;
 }
 
-/* Decode and take one "name=value". */
+/* Decode one "name=value", and take it if its name is one of these. */
 static const char *
-query_take_raw(Query *query, const char *raw, size_t len)
+query_take_raw(const char *raw, size_t len, const char *const *names, QueryTake take, void *arg)
 {
 	char name[QUERY_NAME_MAX];
 	char value[QUERY_VALUE_MAX];
@@ -283,11 +285,33 @@ query_take_raw(Query *query, const char *raw, size_t len)
 		return NULL; /* longer than any name known here */
 	if (error != NULL)
 		return error;
-	if (strcmp(name, "types") != 0 && strcmp(name, "after") != 0 &&
-		strcmp(name, "lastEventId") != 0)
+	while (*names != NULL && strcmp(name, *names) != 0)
+		names++;
+	if (*names == NULL)
 		return NULL;
 	error = percent_decode(raw + len - value_len, value_len, true, value, sizeof(value), &n);
-	return error != NULL ? error : query_take(query, name, value);
+	return error != NULL ? error : take(arg, name, value);
+}
+
+/*
+ * Take the parameters of a query (NULL for none) whose names are in the list,
+ * which ends with NULL; others are none of our business.
+ */
+const char *
+query_each(const char *query, const char *const *names, QueryTake take, void *arg)
+{
+	const char *error = NULL;
+
+	while (query != NULL && *query != '\0' && error == NULL)
+	{
+		size_t len = strcspn(query, "&");
+
+		error = query_take_raw(query, len, names, take, arg);
+		query += len;
+		if (*query == '&')
+			query++;
+	}
+	return error;
 }
 
 /*
@@ -298,20 +322,13 @@ query_take_raw(Query *query, const char *raw, size_t len)
 const char *
 query_parse(const char *text, Cursor *cursor, TypeFilter *filter)
 {
+	static const char *const names[] = {"types", "after", "lastEventId", NULL};
 	Query query = {.filter = filter};
-	const char *error = NULL;
+	const char *error;
 
 	*cursor = (Cursor){0};
 	*filter = (TypeFilter){0};
-	while (text != NULL && *text != '\0' && error == NULL)
-	{
-		size_t len = strcspn(text, "&");
-
-		error = query_take_raw(&query, text, len);
-		text += len;
-		if (*text == '&')
-			text++;
-	}
+	error = query_each(text, names, query_take, &query);
 	if (error != NULL)
 		filter_free(filter);
 	else

@@ -47,6 +47,12 @@ extern const char *stream_key_canonical(const char *text, size_t len, StreamKey 
 extern const char *stream_key_parse(const char *raw, size_t len, StreamKey *key);
 extern bool cursor_number(const char *text, int64_t *seq);
 extern void cursor_header(const char *value, Cursor *cursor);
+extern const char *filter_add_list(TypeFilter *filter, const char *list);
+
+/* Takes a parameter of a query, decoded. */
+typedef const char *(*QueryTake)(void *arg, const char *name, const char *value);
+extern const char *query_each(const char *query, const char *const *names, QueryTake take,
+							  void *arg);
 extern const char *query_parse(const char *query, Cursor *cursor, TypeFilter *filter);
 extern void filter_free(TypeFilter *filter);
 

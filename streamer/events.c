@@ -27,7 +27,6 @@
 #include <unistd.h>
 
 #include "access.h"
-#include "cursor.h"
 #include "db.h"
 #include "events.h"
 #include "frame.h"
@@ -36,6 +35,7 @@
 #include "lookup.h"
 #include "metrics.h"
 #include "respond.h"
+#include "selection.h"
 #include "ticket.h"
 
 /*
@@ -239,6 +239,19 @@ request_watch(Request *req)
 	loop_watch(&req->hang_up, fd, EPOLLRDHUP | EPOLLET, events_on_hang_up, req);
 }
 
+/* Log what happens to its streams. */
+static void
+request_log(const Request *req, const char *what)
+{
+	const char *key = req->sub->places[0].stream->key;
+
+	if (req->sub->count == 1)
+		log_write(LOG_DEBUG, req->client, "%s stream %s", what, key);
+	else
+		log_write(LOG_DEBUG, req->client, "%s stream %s and %d more", what, key,
+				  req->sub->count - 1);
+}
+
 /* Begin the stream of events. */
 static enum MHD_Result
 request_open_stream(Request *req)
@@ -264,7 +277,7 @@ request_open_stream(Request *req)
 											   : "the database is not available; events will "
 												 "follow when it is back"));
 	}
-	log_write(LOG_DEBUG, req->client, "opened stream %s", req->sub->stream->key);
+	request_log(req, "opened");
 	return respond_send(req->conn, MHD_HTTP_OK, response);
 }
 
@@ -292,35 +305,16 @@ events_continue(Request *req)
 	}
 }
 
-/* Make the request's subscriber from its target; or NULL, or what is wrong. */
-static const char *
-request_subscribe(Request *req, const char *path, const char *query)
-{
-	StreamKey key;
-	Cursor cursor;
-	TypeFilter filter;
-	const char *error = stream_key_parse(path, strlen(path), &key);
-
-	if (error == NULL)
-		error = query_parse(query, &cursor, &filter);
-	if (error != NULL)
-		return error;
-	cursor_header(MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID"),
-				  &cursor);
-	req->sub = subscriber_new(req->client, req, &key, &cursor, &filter);
-	return NULL;
-}
-
 /* May the request be answered?  If not, it is refused, or waits until that is known. */
 static bool
-request_has_access(Request *req, enum MHD_Result *answer)
+request_has_access(Request *req, const Selection *selection, enum MHD_Result *answer)
 {
 	if (serving.draining)
 	{
 		*answer = request_refuse(req, &refusal_draining);
 		return false;
 	}
-	switch (access_check_stream(req, answer))
+	switch (access_check_streams(req, selection, answer))
 	{
 		case ACCESS_GRANTED:
 			return true;
@@ -335,36 +329,25 @@ request_has_access(Request *req, enum MHD_Result *answer)
 	}
 }
 
-/* GET or HEAD /events/:stream, called again when the answer is known. */
-enum MHD_Result
-events_request(Request *req)
+/* Serve the streams, now that they may be. */
+static enum MHD_Result
+request_subscribe(Request *req, Selection *selection)
 {
-	const Refusal *refusal;
-	enum MHD_Result answer;
-	char *query;
-	const char *error;
+	const Refusal *refusal = request_enter(req);
 
-	if (req->sub != NULL)
-		return events_continue(req);
-	if (!request_has_access(req, &answer))
-		return answer;
-	refusal = request_enter(req);
 	if (refusal != NULL)
 	{
 		events_log_overload(refusal);
 		return request_refuse(req, refusal);
 	}
-	query = strchr(req->target, '?');
-	if (query != NULL)
-		*query++ = '\0';
-	error = request_subscribe(req, req->target + strlen("/events/"), query);
-	free(req->target);
-	req->target = NULL;
-	if (error != NULL)
+	if (selection->error[0] != '\0')
 	{
 		request_leave(req);
-		return respond_bad(req->conn, error);
+		return respond_bad(req->conn, selection->error);
 	}
+	req->sub = subscriber_new(req->client, req, selection);
+	free(req->target);
+	req->target = NULL;
 	access_attach(req);
 	request_watch(req);
 	if (lookup_admit(req->sub))
@@ -377,6 +360,24 @@ events_request(Request *req)
 	return MHD_YES;
 }
 
+/* GET or HEAD /events/:stream or /events, called again when the answer is known. */
+enum MHD_Result
+events_request(Request *req)
+{
+	Selection selection;
+	enum MHD_Result answer;
+
+	if (req->sub != NULL)
+		return events_continue(req);
+	selection_parse(&selection, req->target,
+					MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Last-Event-ID"),
+					(int) serving.config->max_streams_per_client);
+	if (request_has_access(req, &selection, &answer))
+		answer = request_subscribe(req, &selection);
+	selection_free(&selection);
+	return answer;
+}
+
 /* The request is over, one way or another. */
 void
 events_end(Request *req, enum MHD_RequestTerminationCode code)
@@ -386,7 +387,7 @@ events_end(Request *req, enum MHD_RequestTerminationCode code)
 		return;
 	if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && req->hang_up.fd >= 0)
 		request_check_timeout(req);
-	log_write(LOG_DEBUG, req->client, "closed stream %s", req->sub->stream->key);
+	request_log(req, "closed");
 	loop_unwatch(&req->hang_up);
 	subscriber_free(req->sub);
 	req->sub = NULL;
@@ -413,20 +414,16 @@ events_are_draining(void)
 void
 events_drain(void)
 {
-	Stream *stream;
 	Subscriber *sub;
 
 	serving.draining = true;
 	ticket_give_up();
-	TAILQ_FOREACH(stream, hub_streams(), all_link)
+	TAILQ_FOREACH(sub, subscriber_list(), all_link)
 	{
-		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-		{
-			if (sub->state == SUBSCRIBER_ADMITTING)
-				subscriber_admit(sub, VERDICT_OPEN);
-			else
-				subscriber_end(sub, frame_retry(come_back(COME_BACK_DRAIN), "draining"));
-		}
+		if (sub->state == SUBSCRIBER_ADMITTING)
+			subscriber_admit(sub, VERDICT_OPEN);
+		else
+			subscriber_end(sub, frame_retry(come_back(COME_BACK_DRAIN), "draining"));
 	}
 }
 

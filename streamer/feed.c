@@ -23,6 +23,7 @@
 #include "newid.h"
 #include "reader.h"
 #include "revoked.h"
+#include "subscriber.h"
 #include "ticket.h"
 #include "types.h"
 
@@ -78,18 +79,6 @@ feed_on_doorbell(const char *payload)
 	}
 }
 
-/* Send a frame that is not stored to everybody. */
-static void
-feed_send_everywhere(Frame *frame)
-{
-	Stream *stream;
-
-	TAILQ_FOREACH(stream, hub_streams(), all_link)
-	{
-		stream_send_live(stream, frame);
-	}
-}
-
 static void
 feed_on_live(const char *payload)
 {
@@ -106,7 +95,7 @@ feed_on_live(const char *payload)
 	stream = event.global ? NULL : hub_find(event.stream);
 	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
 	if (event.global)
-		feed_send_everywhere(frame);
+		subscriber_send_everywhere(frame);
 	else if (stream != NULL)
 		stream_send_live(stream, frame);
 	else
@@ -131,7 +120,7 @@ feed_comment(const char *text)
 {
 	Frame *frame = frame_comment(text);
 
-	feed_send_everywhere(frame);
+	subscriber_send_everywhere(frame);
 	frame_unref(frame);
 }
 
@@ -196,12 +185,12 @@ feed_pump(void)
 	}
 }
 
-/* Forget a subscriber that is about to be freed. */
+/* Forget a place whose subscriber is about to be freed. */
 void
-feed_forget(Subscriber *sub)
+feed_forget(Place *place)
 {
-	lookup_forget(sub);
-	reader_forget(sub);
+	lookup_forget(place);
+	reader_forget(place);
 }
 
 /* Forget a stream that nobody watches any more. */

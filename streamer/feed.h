@@ -7,14 +7,14 @@
 
 #include <stdint.h>
 
-#include "subscriber.h"
+#include "place.h"
 
 extern void feed_start(const char *dsn, int64_t poll);
 extern void feed_stop(void);
 extern void feed_pump(void);
 
 /* See SubscriberHooks. */
-extern void feed_forget(Subscriber *sub);
+extern void feed_forget(Place *place);
 extern void feed_forget_stream(Stream *stream);
 
 #endif

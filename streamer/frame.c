@@ -33,6 +33,7 @@ frame_new(size_t len)
 
 	frame->refs = 1;
 	frame->terminal = false;
+	frame->id_len = 0;
 	frame->seq = 0;
 	frame->born = 0;
 	frame->type_start = 0;
@@ -118,7 +119,8 @@ frame_event(int64_t seq, const char *type, size_t type_len, const char *data, si
 	frame->seq = seq;
 	frame->terminal = terminal;
 	if (seq != 0)
-		out += sprintf(out, "%s%" PRId64 "\n", frame_id_prefix, seq);
+		frame->id_len = (uint8_t) sprintf(out, "%s%" PRId64 "\n", frame_id_prefix, seq);
+	out += frame->id_len;
 	if (type_len != 0)
 	{
 		out = frame_put(out, frame_event_prefix, strlen(frame_event_prefix));
@@ -185,6 +187,27 @@ frame_gap(int64_t from, int64_t to)
 	int len = sprintf(data, "{\"from\":%" PRId64 ",\"to\":%" PRId64 "}", from, to);
 
 	return frame_event(0, type, strlen(type), data, (size_t) len, false);
+}
+
+/* Render the notice, for who listens to several streams, that one is over after this number. */
+Frame *
+frame_closed(int64_t last)
+{
+	static const char type[] = "stream-closed";
+	char data[FRAME_NUMBER_MAX + sizeof("{\"last\":}")];
+	int len = sprintf(data, "{\"last\":%" PRId64 "}", last);
+
+	return frame_event(0, type, strlen(type), data, (size_t) len, false);
+}
+
+/* Render the line of an id, which takes the place of that of the frame it is sent before. */
+Frame *
+frame_id(const char *id)
+{
+	Frame *frame = frame_new(sizeof(frame_id_prefix) + strlen(id) + 1);
+
+	frame->len = (size_t) sprintf(frame->bytes, "%s%s\n", frame_id_prefix, id);
+	return frame;
 }
 
 /* Take one more reference. */

@@ -17,6 +17,7 @@ typedef struct Frame
 {
 	int refs;
 	bool terminal;     /* the event that ends its stream */
+	uint8_t id_len;    /* bytes of the line with the id, with which it begins; 0: there is none */
 	int64_t seq;       /* 0 for what is not a stored event */
 	int64_t born;      /* when the event was created, by loop_clock; 0: not known */
 	size_t type_start; /* where in bytes the event's type stands */
@@ -31,6 +32,8 @@ extern Frame *frame_comment(const char *text);
 extern Frame *frame_retry(unsigned int ms, const char *comment);
 extern Frame *frame_mark(int64_t seq);
 extern Frame *frame_gap(int64_t from, int64_t to);
+extern Frame *frame_closed(int64_t last);
+extern Frame *frame_id(const char *id);
 extern Frame *frame_ref(Frame *frame);
 extern void frame_unref(Frame *frame);
 extern bool frame_is_event(const Frame *frame);

@@ -59,6 +59,7 @@ static struct
 #define ALLOW_POSTING "GET, HEAD, OPTIONS, POST"
 
 static const Route routes[] = {
+	{"/events", ALLOW_READING, events_request, NULL},
 	{"/events/", ALLOW_POSTING, events_request, emit_request},
 	{"/healthz", ALLOW_READING, status_healthz, NULL},
 	{"/metrics", ALLOW_READING, status_metrics, NULL},

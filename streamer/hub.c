@@ -233,7 +233,7 @@ hub_watch(const StreamKey *key)
 	stream->key = mem_string(key->text);
 	stream->mean = FRAME_MEAN_FIRST;
 	stream->stale = true;
-	TAILQ_INIT(&stream->subscribers);
+	TAILQ_INIT(&stream->places);
 	TAILQ_INSERT_TAIL(&hub.all, stream, all_link);
 	hub.unresolved++;
 	if (++hub.count > hub.buckets)

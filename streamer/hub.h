@@ -13,8 +13,8 @@
 #include "cursor.h"
 #include "frame.h"
 
-struct Subscriber;
-TAILQ_HEAD(SubscriberList, Subscriber);
+struct Place;
+TAILQ_HEAD(PlaceList, Place);
 
 /* One frame of a window; end is how many bytes were ever appended up to its end. */
 typedef struct Slot
@@ -34,7 +34,7 @@ typedef struct Stream
 	bool numeric;  /* the key is the id */
 	bool resolved; /* id is known */
 	int64_t id;
-	struct SubscriberList subscribers;
+	struct PlaceList places; /* of its subscribers */
 
 	int64_t base;
 	int64_t tail;

@@ -4,14 +4,14 @@
  *
  * Three kinds of query:
  *
- *	look	the id of a key, and a stream's last row: places a subscriber that
- *			does not begin at the beginning, finds keys, and after a reconnect
- *			tells which streams have moved
+ *	look	the id of a key, and a stream's last row: tells the place of who does
+ *			not begin at the beginning, finds keys, and after a reconnect tells
+ *			which streams have moved
  *	types	the names of all types, to check filters against
  *	rest	whether an ended stream still has something for a filter
  *
- * A subscriber is attached to its stream before the look is sent that places
- * it, so an event that commits after the look was answered rings for it.
+ * A place is in its stream before the look is sent that finds it, so an event
+ * that commits after the look was answered rings for it.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -33,24 +33,23 @@ static struct
 	int look_count;
 	size_t unsure; /* streams */
 
-	struct SubscriberList types; /* whose filter waits for the type names */
+	struct PlaceList types; /* the first place of each whose filter waits for the type names */
 	bool types_wanted;
 
-	struct SubscriberList rests; /* whose filter may let nothing pass any more */
-	Subscriber *resting;         /* for which that is being found out; NULL if it has left */
+	struct PlaceList rests; /* where the filter may let nothing pass any more */
+	Place *resting;         /* for which that is being found out; NULL if it has left */
 	bool rest_found;
-
 } lookup;
 
-/* Take the first request from a queue; NULL if it is empty. */
-static Subscriber *
-lookup_dequeue(struct SubscriberList *queue)
+/* Take the first place from a queue; NULL if it is empty. */
+static Place *
+lookup_dequeue(struct PlaceList *queue)
 {
-	Subscriber *sub = TAILQ_FIRST(queue);
+	Place *place = TAILQ_FIRST(queue);
 
-	if (sub != NULL)
-		subscriber_dequeue(sub);
-	return sub;
+	if (place != NULL)
+		place_dequeue(place);
+	return place;
 }
 
 /* ---- looks ---- */
@@ -65,24 +64,33 @@ lookup_want(Stream *stream)
 	TAILQ_INSERT_TAIL(&lookup.looks, stream, look_link);
 }
 
+/* What the answer waits for is known of one place more; perhaps it was the last. */
+static void
+lookup_settle(Place *place, bool over)
+{
+	Subscriber *sub = place->sub;
+
+	place->over = over;
+	if (--sub->unsettled == 0)
+		subscriber_admit(sub, subscriber_is_over(sub) ? VERDICT_CLOSED : VERDICT_OPEN);
+}
+
 /*
- * Place a subscriber, and settle its answer if that is still open.  In a stream
+ * Find a place, and settle the answer as far as it waits for that.  In a stream
  * that has ended, a filter may let nothing of the rest pass.
  */
 static void
-lookup_settle(Subscriber *sub, int64_t last, bool terminal)
+lookup_find(Place *place, int64_t last, bool terminal)
 {
-	bool admitting = sub->state == SUBSCRIBER_ADMITTING;
+	bool admitting = place->sub->state == SUBSCRIBER_ADMITTING && place->sub->unsettled > 0;
 
-	subscriber_place(sub, last);
-	if (!admitting && terminal && sub->pos >= last)
-		subscriber_end(sub, NULL);
-	else if (admitting && terminal && sub->pos >= last)
-		subscriber_admit(sub, VERDICT_CLOSED);
-	else if (admitting && terminal && sub->filter.count > 0)
-		subscriber_enqueue(&lookup.rests, sub);
+	place_find(place, last);
+	if (!admitting && terminal && place->pos >= last)
+		subscriber_end_place(place);
+	else if (admitting && terminal && place->pos < last && place->sub->filter.count > 0)
+		place_enqueue(&lookup.rests, place);
 	else if (admitting)
-		subscriber_admit(sub, VERDICT_OPEN);
+		lookup_settle(place, terminal && place->pos >= last);
 }
 
 /* What is known of the stream is of this database. */
@@ -108,7 +116,7 @@ lookup_replace(Stream *stream)
 static void
 lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal)
 {
-	Subscriber *sub;
+	Place *place;
 
 	lookup_be_sure(stream);
 	if (stream->resolved && !stream->numeric && (!known || id != stream->id))
@@ -123,10 +131,10 @@ lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal
 	}
 	if (terminal)
 		stream->closed_at = last;
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	TAILQ_FOREACH(place, &stream->places, stream_link)
 	{
-		if (sub->looking)
-			lookup_settle(sub, last, terminal);
+		if (place->looking)
+			lookup_find(place, last, terminal);
 	}
 	if (last > stream->tail)
 		reader_mark_stale(stream);
@@ -154,15 +162,15 @@ lookup_on_end(bool ok)
 	lookup.look_count = 0;
 }
 
-/* Its subscribers that wait to be placed came before this look is sent. */
+/* Its places that are not known were there before this look is sent. */
 static void
 lookup_mark_waiting(Stream *stream)
 {
-	Subscriber *sub;
+	Place *place;
 
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	TAILQ_FOREACH(place, &stream->places, stream_link)
 	{
-		sub->looking = !sub->placed;
+		place->looking = !place->known;
 	}
 }
 
@@ -230,33 +238,35 @@ lookup_on_rest(const PGresult *row)
 static void
 lookup_on_rest_end(bool ok)
 {
-	Subscriber *sub = lookup.resting;
+	Place *place = lookup.resting;
 
 	lookup.resting = NULL;
-	if (sub != NULL && sub->state == SUBSCRIBER_ADMITTING)
-		subscriber_admit(sub, ok && !lookup.rest_found ? VERDICT_CLOSED : VERDICT_OPEN);
+	if (place != NULL && place->sub->state == SUBSCRIBER_ADMITTING)
+		lookup_settle(place, ok && !lookup.rest_found);
 }
 
 /* Ask whether the rest of an ended stream has anything for a filter. */
 bool
 lookup_send_rest(void)
 {
-	Subscriber *sub = lookup_dequeue(&lookup.rests);
+	Place *place = lookup_dequeue(&lookup.rests);
+	const TypeFilter *filter;
 	char id[24];
 	char after[24];
 	Buf types;
 	const char *params[3] = {id, after};
 
-	if (sub == NULL)
+	if (place == NULL)
 		return false;
-	lookup.resting = sub;
+	lookup.resting = place;
 	lookup.rest_found = false;
-	snprintf(id, sizeof(id), "%" PRId64, sub->stream->id);
-	snprintf(after, sizeof(after), "%" PRId64, sub->pos);
+	snprintf(id, sizeof(id), "%" PRId64, place->stream->id);
+	snprintf(after, sizeof(after), "%" PRId64, place->pos);
 	buf_init(&types);
 	/* The names hold neither quotes nor backslashes. */
-	for (int i = 0; i < sub->filter.count; i++)
-		buf_format(&types, "%s\"%s\"", i > 0 ? "," : "{", sub->filter.names[i]);
+	filter = &place->sub->filter;
+	for (int i = 0; i < filter->count; i++)
+		buf_format(&types, "%s\"%s\"", i > 0 ? "," : "{", filter->names[i]);
 	buf_text(&types, "}");
 	params[2] = types.data;
 	db_send(DB_REST, 3, params, lookup_on_rest, lookup_on_rest_end);
@@ -277,37 +287,49 @@ lookup_on_type(const PGresult *row)
  * out, unless the filter may let nothing of the rest pass.
  */
 static bool
-lookup_is_in_window(const Subscriber *sub)
+lookup_is_in_window(const Place *place)
 {
-	const Stream *stream = sub->stream;
+	const Stream *stream = place->stream;
+	const Cursor *cursor = &place->cursor;
 
-	return stream->count > 0 && !sub->cursor.now && sub->cursor.seq >= stream->base &&
-		   sub->cursor.seq <= stream->tail && (sub->filter.count == 0 || stream->closed_at == 0);
+	return stream->count > 0 && !cursor->now && cursor->seq >= stream->base &&
+		   cursor->seq <= stream->tail && (place->sub->filter.count == 0 || stream->closed_at == 0);
 }
 
-/* What the request needs to be answered, beyond its filter. */
+/* What the request needs to be answered, beyond its filter, in one of its streams. */
 static bool
-lookup_admit_position(Subscriber *sub)
+lookup_admit_place(Place *place)
 {
-	Stream *stream = sub->stream;
+	Stream *stream = place->stream;
 
 	if (stream->unsure)
-		sub->placed = false;
-	if (sub->placed || !db_is_up())
+		place_doubt(place);
+	if (place->known || !db_is_up())
 		return true;
 	if (!stream->unsure && stream->closed_at != 0 &&
-		(sub->cursor.now || sub->cursor.seq >= stream->closed_at))
+		(place->cursor.now || place->cursor.seq >= stream->closed_at))
 	{
-		sub->verdict = VERDICT_CLOSED;
+		place->over = true;
+		place_find(place, stream->closed_at);
 		return true;
 	}
-	if (!stream->unsure && lookup_is_in_window(sub))
+	if (!stream->unsure && lookup_is_in_window(place))
 	{
-		subscriber_place(sub, stream->tail);
+		place_find(place, stream->tail);
 		return true;
 	}
 	lookup_want(stream);
 	return false;
+}
+
+/* The same in all of them. */
+static bool
+lookup_admit_places(Subscriber *sub)
+{
+	for (int i = 0; i < sub->count; i++)
+		sub->unsettled += !lookup_admit_place(&sub->places[i]);
+	sub->verdict = subscriber_is_over(sub) ? VERDICT_CLOSED : VERDICT_OPEN;
+	return sub->unsettled == 0;
 }
 
 /* The type names have just been read, or could not be. */
@@ -317,7 +339,7 @@ lookup_continue_admission(Subscriber *sub)
 	sub->bad_type = db_is_up() ? types_unknown(&sub->filter) : NULL;
 	if (sub->bad_type != NULL)
 		subscriber_admit(sub, VERDICT_BAD_TYPE);
-	else if (lookup_admit_position(sub))
+	else if (lookup_admit_places(sub))
 		subscriber_admit(sub, sub->verdict);
 }
 
@@ -325,12 +347,12 @@ lookup_continue_admission(Subscriber *sub)
 static void
 lookup_release_filters(void)
 {
-	Subscriber *sub;
+	Place *place;
 
-	while ((sub = lookup_dequeue(&lookup.types)) != NULL)
+	while ((place = lookup_dequeue(&lookup.types)) != NULL)
 	{
-		if (sub->state == SUBSCRIBER_ADMITTING)
-			lookup_continue_admission(sub);
+		if (place->sub->state == SUBSCRIBER_ADMITTING)
+			lookup_continue_admission(place->sub);
 	}
 }
 
@@ -357,25 +379,26 @@ lookup_send_types(void)
 bool
 lookup_admit(Subscriber *sub)
 {
-	if (!sub->stream->resolved)
-		lookup_want(sub->stream);
+	for (int i = 0; i < sub->count; i++)
+		if (!sub->places[i].stream->resolved)
+			lookup_want(sub->places[i].stream);
 	if (types_unknown(&sub->filter) != NULL && db_is_up())
 	{
 		/* It may be younger than what was read last. */
 		lookup.types_wanted = true;
-		subscriber_enqueue(&lookup.types, sub);
+		place_enqueue(&lookup.types, &sub->places[0]);
 		return false;
 	}
-	return lookup_admit_position(sub);
+	return lookup_admit_places(sub);
 }
 
 /* ---- the whole ---- */
 
-/* Forget a subscriber that is about to be freed. */
+/* Forget a place whose subscriber is about to be freed. */
 void
-lookup_forget(Subscriber *sub)
+lookup_forget(Place *place)
 {
-	if (lookup.resting == sub)
+	if (lookup.resting == place)
 		lookup.resting = NULL;
 }
 
@@ -426,18 +449,18 @@ void
 lookup_give_up(void)
 {
 	Stream *stream;
-	Subscriber *sub;
+	Place *place;
 
 	lookup_release_filters();
 	while (lookup_dequeue(&lookup.rests) != NULL)
 		;
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
-		TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+		TAILQ_FOREACH(place, &stream->places, stream_link)
 		{
-			sub->looking = false;
-			if (sub->state == SUBSCRIBER_ADMITTING)
-				subscriber_admit(sub, VERDICT_OPEN);
+			place->looking = false;
+			if (place->sub->state == SUBSCRIBER_ADMITTING)
+				subscriber_admit(place->sub, VERDICT_OPEN);
 		}
 	}
 }

@@ -17,7 +17,7 @@ extern void lookup_want_keys(void);
 extern void lookup_everything(void);
 extern bool lookup_is_unsure(void);
 extern void lookup_give_up(void);
-extern void lookup_forget(Subscriber *sub);
+extern void lookup_forget(Place *place);
 extern void lookup_forget_stream(Stream *stream);
 
 /* Send the query if there is need for it; only while the connection is idle. */

@@ -12,14 +12,15 @@
 #include "mem.h"
 #include "metrics.h"
 #include "page.h"
+#include "subscriber.h"
 
 #define PAGE_SLOTS_FIRST 16
 
 static struct
 {
 	size_t bound;
-	size_t bytes;                  /* in all pages */
-	struct SubscriberList holders; /* longest first */
+	size_t bytes;             /* in all pages */
+	struct PlaceList holders; /* longest first */
 } pages;
 
 /* Start; bound is in bytes. */
@@ -47,97 +48,97 @@ page_bound(void)
 
 /* Give back the rows of its own that it has not been sent. */
 void
-page_drop(Subscriber *sub)
+page_drop(Place *place)
 {
-	if (sub->page_size == 0)
+	if (place->page_size == 0)
 		return;
-	for (size_t i = sub->page_first; i < sub->page_count; i++)
-		frame_unref(sub->page[i]);
-	free(sub->page);
-	sub->page = NULL;
-	sub->page_first = 0;
-	sub->page_count = 0;
-	sub->page_size = 0;
-	pages.bytes -= sub->page_bytes;
-	sub->page_bytes = 0;
-	TAILQ_REMOVE(&pages.holders, sub, holder_link);
+	for (size_t i = place->page_first; i < place->page_count; i++)
+		frame_unref(place->page[i]);
+	free(place->page);
+	place->page = NULL;
+	place->page_first = 0;
+	place->page_count = 0;
+	place->page_size = 0;
+	pages.bytes -= place->page_bytes;
+	place->page_bytes = 0;
+	TAILQ_REMOVE(&pages.holders, place, holder_link);
 }
 
 /* Hold the bound of all pages; the one being filled is spared. */
 static void
-page_evict(const Subscriber *spared)
+page_evict(const Place *spared)
 {
 	while (pages.bytes > pages.bound)
 	{
-		Subscriber *sub = TAILQ_FIRST(&pages.holders);
+		Place *place = TAILQ_FIRST(&pages.holders);
 
-		if (sub == spared)
+		if (place == spared)
 			return;
-		metric_add(METRIC_DROPPED_PAGE_BOUND, (int64_t) (sub->page_count - sub->page_first));
-		page_drop(sub);
-		sub->read = sub->pos;
-		sub->page_void = sub->page_state == PAGE_READING;
+		metric_add(METRIC_DROPPED_PAGE_BOUND, (int64_t) (place->page_count - place->page_first));
+		page_drop(place);
+		place->read = place->pos;
+		place->page_void = place->page_state == PAGE_READING;
 	}
 }
 
 /* Make room for one more row in its page. */
 static void
-page_reserve(Subscriber *sub)
+page_reserve(Place *place)
 {
-	size_t used = sub->page_count - sub->page_first;
+	size_t used = place->page_count - place->page_first;
 
-	if (sub->page_size == 0)
-		TAILQ_INSERT_TAIL(&pages.holders, sub, holder_link);
-	if (sub->page_count < sub->page_size)
+	if (place->page_size == 0)
+		TAILQ_INSERT_TAIL(&pages.holders, place, holder_link);
+	if (place->page_count < place->page_size)
 		return;
-	if (sub->page_first > sub->page_size / 2)
+	if (place->page_first > place->page_size / 2)
 	{
-		memmove(sub->page, sub->page + sub->page_first, used * sizeof(Frame *));
-		sub->page_first = 0;
-		sub->page_count = used;
+		memmove(place->page, place->page + place->page_first, used * sizeof(Frame *));
+		place->page_first = 0;
+		place->page_count = used;
 		return;
 	}
-	sub->page_size = sub->page_size == 0 ? PAGE_SLOTS_FIRST : sub->page_size * 2;
-	sub->page = mem_array(sub->page, sub->page_size, sizeof(Frame *));
+	place->page_size = place->page_size == 0 ? PAGE_SLOTS_FIRST : place->page_size * 2;
+	place->page = mem_array(place->page, place->page_size, sizeof(Frame *));
 }
 
 /* Add the next row to its page.  The reference goes to the page. */
 void
-page_add(Subscriber *sub, Frame *frame)
+page_add(Place *place, Frame *frame)
 {
-	if (sub->page_void)
+	if (place->page_void)
 	{
 		frame_unref(frame);
 		return;
 	}
-	page_reserve(sub);
-	sub->page[sub->page_count++] = frame;
-	sub->page_bytes += frame->len;
+	page_reserve(place);
+	place->page[place->page_count++] = frame;
+	place->page_bytes += frame->len;
 	pages.bytes += frame->len;
-	sub->read = frame->seq;
-	page_evict(sub);
+	place->read = frame->seq;
+	page_evict(place);
 }
 
 /* Its page has been read; complete: all rows that were asked for and exist came. */
 void
-page_end(Subscriber *sub, bool complete)
+page_end(Place *place, bool complete)
 {
-	sub->page_state = PAGE_NONE;
-	if (complete && !sub->page_void && sub->read < sub->stream->tail)
-		sub->read = sub->stream->tail;
-	sub->page_void = false;
-	subscriber_wake(sub);
+	place->page_state = PAGE_NONE;
+	if (complete && !place->page_void && place->read < place->stream->tail)
+		place->read = place->stream->tail;
+	place->page_void = false;
+	subscriber_wake(place->sub);
 }
 
 /* Take the next row of its page, which is not empty. */
 Frame *
-page_take(Subscriber *sub)
+page_take(Place *place)
 {
-	Frame *frame = sub->page[sub->page_first++];
+	Frame *frame = place->page[place->page_first++];
 
-	sub->page_bytes -= frame->len;
+	place->page_bytes -= frame->len;
 	pages.bytes -= frame->len;
-	if (sub->page_first == sub->page_count)
-		page_drop(sub);
+	if (place->page_first == place->page_count)
+		page_drop(place);
 	return frame;
 }

@@ -8,13 +8,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "subscriber.h"
+#include "place.h"
 
 extern void page_init(size_t bound);
-extern void page_add(Subscriber *sub, Frame *frame);
-extern void page_end(Subscriber *sub, bool complete);
-extern Frame *page_take(Subscriber *sub);
-extern void page_drop(Subscriber *sub);
+extern void page_add(Place *place, Frame *frame);
+extern void page_end(Place *place, bool complete);
+extern Frame *page_take(Place *place);
+extern void page_drop(Place *place);
 extern size_t page_bytes(void);
 extern size_t page_bound(void);
 

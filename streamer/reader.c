@@ -51,10 +51,10 @@ typedef struct Read
 	Stream *stream; /* NULL: nobody wants it any more */
 	bool page;
 	int64_t after;
-	struct SubscriberList subs; /* who gets the page */
-	int64_t most;               /* rows asked for */
-	int64_t rows;               /* rows that came */
-	size_t wanted;              /* bytes, in frames */
+	struct PlaceList places; /* who gets the page */
+	int64_t most;            /* rows asked for */
+	int64_t rows;            /* rows that came */
+	size_t wanted;           /* bytes, in frames */
 	size_t bytes;
 	bool cut;    /* rows came that were not kept */
 	bool polled; /* nothing but the poll asked for it */
@@ -63,7 +63,7 @@ typedef struct Read
 static struct
 {
 	struct StreamList tails;
-	struct SubscriberList pages;
+	struct PlaceList pages;
 	size_t tail_bytes;      /* wanted from a tail */
 	size_t page_bytes;      /* wanted from a page */
 	Read reads[READ_BATCH]; /* those under way */
@@ -118,15 +118,15 @@ reader_poll(Stream *stream)
 	stream->polled = polled;
 }
 
-/* The read under way that will bring the subscriber's page and has not begun to; or NULL. */
+/* The read under way that will bring the page for a place and has not begun to; or NULL. */
 static Read *
-reader_find_page(const Subscriber *sub)
+reader_find_page(const Place *place)
 {
 	for (int i = reader.read_ended; i < reader.read_count; i++)
 	{
 		Read *read = &reader.reads[i];
 
-		if (read->page && read->stream == sub->stream && read->after == sub->read &&
+		if (read->page && read->stream == place->stream && read->after == place->read &&
 			read->rows == 0)
 			return read;
 	}
@@ -135,18 +135,18 @@ reader_find_page(const Subscriber *sub)
 
 /* A subscriber lacks rows before the window. */
 void
-reader_want_page(Subscriber *sub)
+reader_want_page(Place *place)
 {
-	Read *read = reader_find_page(sub);
+	Read *read = reader_find_page(place);
 
 	if (read != NULL)
 	{
-		sub->page_state = PAGE_READING;
-		subscriber_enqueue(&read->subs, sub);
+		place->page_state = PAGE_READING;
+		place_enqueue(&read->places, place);
 		return;
 	}
-	sub->page_state = PAGE_QUEUED;
-	subscriber_enqueue(&reader.pages, sub);
+	place->page_state = PAGE_QUEUED;
+	place_enqueue(&reader.pages, place);
 }
 
 /*
@@ -167,11 +167,11 @@ row_age(const PGresult *row)
 static void
 reader_add_to_pages(Read *read, Frame *frame)
 {
-	Subscriber *sub;
+	Place *place;
 
-	TAILQ_FOREACH(sub, &read->subs, queue_link)
+	TAILQ_FOREACH(place, &read->places, queue_link)
 	{
-		page_add(sub, frame_ref(frame));
+		page_add(place, frame_ref(frame));
 	}
 	frame_unref(frame);
 }
@@ -180,13 +180,13 @@ reader_add_to_pages(Read *read, Frame *frame)
 static void
 reader_end_pages(Read *read, bool complete)
 {
-	Subscriber *sub;
+	Place *place;
 
-	while ((sub = TAILQ_FIRST(&read->subs)) != NULL)
+	while ((place = TAILQ_FIRST(&read->places)) != NULL)
 	{
-		sub->page_rows = read->most;
-		subscriber_dequeue(sub);
-		page_end(sub, complete);
+		place->page_rows = read->most;
+		place_dequeue(place);
+		page_end(place, complete);
 	}
 }
 
@@ -284,22 +284,22 @@ read_rows(const Read *read, int64_t before)
 static void
 reader_take_page(Read *read)
 {
-	Subscriber *sub = TAILQ_FIRST(&reader.pages);
-	Subscriber *next;
+	Place *place = TAILQ_FIRST(&reader.pages);
+	Place *next;
 
 	read->page = true;
-	read->stream = sub->stream;
-	read->after = sub->read;
+	read->stream = place->stream;
+	read->after = place->read;
 	read->wanted = reader.page_bytes;
-	read->most = read_rows(read, sub->page_rows);
-	for (; sub != NULL; sub = next)
+	read->most = read_rows(read, place->page_rows);
+	for (; place != NULL; place = next)
 	{
-		next = TAILQ_NEXT(sub, queue_link);
-		if (sub->stream != read->stream || sub->read != read->after)
+		next = TAILQ_NEXT(place, queue_link);
+		if (place->stream != read->stream || place->read != read->after)
 			continue;
-		subscriber_dequeue(sub);
-		subscriber_enqueue(&read->subs, sub);
-		sub->page_state = PAGE_READING;
+		place_dequeue(place);
+		place_enqueue(&read->places, place);
+		place->page_state = PAGE_READING;
 	}
 	metric_add(METRIC_READS_CATCH_UP, 1);
 }
@@ -329,7 +329,7 @@ static bool
 reader_next_read(Read *read, bool page)
 {
 	*read = (Read){0};
-	TAILQ_INIT(&read->subs);
+	TAILQ_INIT(&read->places);
 	if (page && !TAILQ_EMPTY(&reader.pages))
 		reader_take_page(read);
 	else if (!page && !TAILQ_EMPTY(&reader.tails))
@@ -390,12 +390,12 @@ reader_send_pages(void)
 	return reader_send(true, READ_PAGES);
 }
 
-/* Forget the pages under way that nobody needs any more, now that a subscriber has left. */
+/* Forget the pages under way that nobody needs any more, now that somebody has left. */
 void
-reader_forget(Subscriber *sub)
+reader_forget(Place *place)
 {
-	for (int i = 0; i < reader.read_count && sub->page_state == PAGE_READING; i++)
-		if (reader.reads[i].page && TAILQ_EMPTY(&reader.reads[i].subs))
+	for (int i = 0; i < reader.read_count && place->page_state == PAGE_READING; i++)
+		if (reader.reads[i].page && TAILQ_EMPTY(&reader.reads[i].places))
 			reader.reads[i].stream = NULL;
 }
 

@@ -7,14 +7,14 @@
 
 #include <stdbool.h>
 
-#include "subscriber.h"
+#include "place.h"
 
 extern void reader_init(void);
 extern void reader_mark_stale(Stream *stream);
 extern void reader_poll(Stream *stream);
 extern void reader_want_tail(Stream *stream);
-extern void reader_want_page(Subscriber *sub);
-extern void reader_forget(Subscriber *sub);
+extern void reader_want_page(Place *place);
+extern void reader_forget(Place *place);
 extern void reader_forget_stream(Stream *stream);
 
 /* Send the query if there is need for it; only while the connection is idle. */

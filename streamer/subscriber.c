@@ -1,23 +1,25 @@
 /*
  * subscriber.c
- *		One client of one stream: its position, and what it is sent next.
+ *		A client: its places in the streams it listens to, and what it is sent next.
  *
- * A subscriber is a position in its stream.  While it is within the stream's
- * window it copies from the shared frames; before it, it reads pages of its
- * own, the next when the last is nearly sent, until it meets the window.  So a
- * client is never cut off for being slow, and holds at most a page, the frame
- * it is being sent, and a few frames that are not stored.
+ * A subscriber has a place in each of its streams (place.c), mostly in one.  It
+ * is never cut off for being slow, and holds at most a page, the frame it is
+ * being sent, and a few frames that are not stored, however many its streams.
  *
  * What is sent, in this order: the rest of a frame begun, the farewell, events
- * that are not stored, rows, a heartbeat if there was nothing else.  Rows come
- * in order; one that does not follow its predecessor means that retention has
- * removed those between, and the client is told.
+ * that are not stored, rows, a heartbeat if there was nothing else.  The streams
+ * take turns, a row each, so that a long history of one does not hide the others.
+ *
+ * A composite subscriber's ids tell all of its places.  Such an id is its own,
+ * while the rest of the frame is everybody's: so the id's line is a frame apart.
+ * It tells whose event it is, too, so that those that are not stored have one.
  *
  * Knows neither libpq nor libmicrohttpd: they hang on the hooks.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "composite.h"
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
@@ -25,18 +27,8 @@
 #include "page.h"
 #include "subscriber.h"
 
-#define LIVE_MAX        64    /* frames that wait for one client; the oldest goes first */
-#define NEAR_TAIL_BYTES 32768 /* lacking less than this, a client lets the tail be read */
-#define PAGE_LOW_BYTES  65536 /* holding less than this, it gets its next page */
-#define CROWD           256   /* clients; fewer leave too little behind to care */
-#define WINDOW_JUMP     1000 /* rows; being further ahead than this, a client takes the window along */
-
-struct LiveQueue
-{
-	size_t first;
-	size_t count;
-	Frame *frames[LIVE_MAX];
-};
+#define PAGE_LOW_BYTES 65536 /* holding less than this, it gets its next page */
+#define CROWD          256   /* clients; fewer leave too little behind to care */
 
 static struct
 {
@@ -47,6 +39,7 @@ static struct
 	int64_t fill_time; /* of the call under way, by loop_clock */
 	Timer timer;
 	Frame *beat;
+	struct SubscriberList all;
 	struct SubscriberList pulses;
 } subs;
 
@@ -80,6 +73,7 @@ subscriber_init(const SubscriberHooks *hooks, int64_t heartbeat)
 	subs.count = 0;
 	subs.heartbeat = heartbeat;
 	subs.beat = frame_comment("");
+	TAILQ_INIT(&subs.all);
 	TAILQ_INIT(&subs.pulses);
 }
 
@@ -97,58 +91,51 @@ subscriber_count(void)
 	return subs.count;
 }
 
-/* Make a subscriber.  The filter's names become its own. */
-Subscriber *
-subscriber_new(uint64_t client, void *owner, const StreamKey *key, const Cursor *cursor,
-			   TypeFilter *filter)
+/* All of them, for iterating. */
+struct SubscriberList *
+subscriber_list(void)
 {
-	Subscriber *sub = mem_zero(sizeof(Subscriber));
+	return &subs.all;
+}
 
-	sub->client = client;
-	sub->owner = owner;
-	sub->cursor = *cursor;
-	sub->filter = *filter;
-	*filter = (TypeFilter){0};
+/* Give it a place in a stream. */
+static void
+subscriber_add_place(Subscriber *sub, const Choice *choice)
+{
+	Place *place = &sub->places[sub->count++];
+
+	place->sub = sub;
+	place->cursor = choice->cursor;
+	place->index = choice->index;
+	place->pos = choice->cursor.seq;
 	/*
 	 * From the beginning there is nothing to find out; but a client whose filter
 	 * lets nothing pass comes back without an id for ever, unless it is told
 	 * that there is nothing for it.
 	 */
-	sub->placed = sub->filter.count == 0 && !sub->cursor.now && sub->cursor.seq == 0;
-	sub->stream = hub_watch(key);
-	TAILQ_INSERT_TAIL(&sub->stream->subscribers, sub, stream_link);
+	place->known = sub->filter.count == 0 && !place->cursor.now && place->cursor.seq == 0;
+	sub->unknown += !place->known;
+	place_enter(place, &choice->key);
+}
+
+/* Make a subscriber.  The names of the selection's filter become its own. */
+Subscriber *
+subscriber_new(uint64_t client, void *owner, Selection *selection)
+{
+	Subscriber *sub = mem_zero(sizeof(Subscriber) + (size_t) selection->count * sizeof(Place));
+
+	sub->client = client;
+	sub->owner = owner;
+	sub->composite = selection->composite;
+	sub->check = selection->check;
+	sub->filter = selection->filter;
+	selection->filter = (TypeFilter){0};
+	for (int i = 0; i < selection->count; i++)
+		subscriber_add_place(sub, &selection->choices[i]);
+	TAILQ_INSERT_TAIL(&subs.all, sub, all_link);
 	subs.count++;
 	subs.most = subs.count > subs.most ? subs.count : subs.most;
 	return sub;
-}
-
-/* Drop the frames that are not stored. */
-static void
-live_drop(Subscriber *sub)
-{
-	LiveQueue *live = sub->live;
-
-	for (; live != NULL && live->count > 0; live->count--)
-		frame_unref(live->frames[live->first++ % LIVE_MAX]);
-	free(live);
-	sub->live = NULL;
-}
-
-/* Let it wait in a queue; it is in one at most. */
-void
-subscriber_enqueue(struct SubscriberList *queue, Subscriber *sub)
-{
-	TAILQ_INSERT_TAIL(queue, sub, queue_link);
-	sub->waiting = queue;
-}
-
-/* Take it out of the queue that it waits in, if any. */
-void
-subscriber_dequeue(Subscriber *sub)
-{
-	if (sub->waiting != NULL)
-		TAILQ_REMOVE(sub->waiting, sub, queue_link);
-	sub->waiting = NULL;
 }
 
 /* When a crowd has gone by half, its memory is given back. */
@@ -162,30 +149,39 @@ subscriber_count_down(void)
 	mem_trim();
 }
 
-/* Free a subscriber, and leave its stream if it was the last one there. */
+/* Leave a stream; the last one there lets it go. */
+static void
+subscriber_leave(Place *place)
+{
+	Stream *stream = place->stream;
+
+	place_dequeue(place);
+	subs.hooks->forget(place);
+	page_drop(place);
+	TAILQ_REMOVE(&stream->places, place, stream_link);
+	if (!TAILQ_EMPTY(&stream->places))
+		return;
+	subs.hooks->forget_stream(stream);
+	hub_leave(stream);
+}
+
+/* Free a subscriber. */
 void
 subscriber_free(Subscriber *sub)
 {
-	Stream *stream = sub->stream;
-
 	subscriber_set_state(sub, SUBSCRIBER_GONE);
-	subscriber_dequeue(sub);
-	subs.hooks->forget(sub);
-	page_drop(sub);
-	live_drop(sub);
+	for (int i = 0; i < sub->count; i++)
+		subscriber_leave(&sub->places[i]);
+	live_drop(&sub->live);
 	frame_unref(sub->current);
+	frame_unref(sub->rest);
 	frame_unref(sub->last);
 	filter_free(&sub->filter);
 	if (sub->pulsing)
 		TAILQ_REMOVE(&subs.pulses, sub, pulse_link);
-	TAILQ_REMOVE(&stream->subscribers, sub, stream_link);
+	TAILQ_REMOVE(&subs.all, sub, all_link);
 	subscriber_count_down();
 	free(sub);
-	if (TAILQ_EMPTY(&stream->subscribers))
-	{
-		subs.hooks->forget_stream(stream);
-		hub_leave(stream);
-	}
 }
 
 /* Let a suspended subscriber be asked for bytes again. */
@@ -269,58 +265,6 @@ subscriber_open(Subscriber *sub, Frame *hello)
 	pulse_reset(sub);
 }
 
-/* Is it in the window with little to be sent, so that more rows would be welcome? */
-static bool
-subscriber_is_near_tail(const Subscriber *sub)
-{
-	return sub->placed && sub->page_count == 0 && sub->read >= sub->stream->base &&
-		   stream_left(sub->stream, sub->read) <= NEAR_TAIL_BYTES;
-}
-
-/*
- * Does anybody want the rows after the tail?  While nobody does they need not
- * be read: a long history is read no faster than its fastest reader takes it.
- */
-bool
-stream_is_wanted(const Stream *stream)
-{
-	const Subscriber *sub;
-
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-	{
-		if (subscriber_is_near_tail(sub))
-			return true;
-	}
-	return false;
-}
-
-/*
- * Give a subscriber its position, now that the stream's last row is known.  One
- * that names a position beyond it gets what comes after that, as it asked.
- *
- * One a little ahead of a window that somebody draws along waits for it, or a
- * busy stream's window would jump with everyone who comes; else the window
- * goes where it is.
- */
-void
-subscriber_place(Subscriber *sub, int64_t last)
-{
-	Stream *stream = sub->stream;
-
-	sub->pos = sub->cursor.now ? last : sub->cursor.seq;
-	sub->read = sub->pos < last ? sub->pos : last;
-	if (sub->read > stream->tail)
-	{
-		if (sub->read - stream->tail <= WINDOW_JUMP && stream_is_wanted(stream))
-			sub->read = stream->tail;
-		else
-			stream_restart(stream, sub->read);
-	}
-	sub->placed = true;
-	sub->looking = false;
-	subscriber_wake(sub);
-}
-
 /* End the response, after the frame begun and this last one (NULL for none). */
 void
 subscriber_end(Subscriber *sub, Frame *last)
@@ -329,6 +273,26 @@ subscriber_end(Subscriber *sub, Frame *last)
 	sub->last = last;
 	sub->ending = true;
 	subscriber_wake(sub);
+}
+
+/* Nothing more will come in one of its streams, nor has it anything to be sent of it. */
+void
+subscriber_end_place(Place *place)
+{
+	place->over = true;
+	if (!place->sub->composite)
+		subscriber_end(place->sub, NULL);
+	subscriber_wake(place->sub);
+}
+
+/* Are all of its streams over? */
+bool
+subscriber_is_over(const Subscriber *sub)
+{
+	for (int i = 0; i < sub->count; i++)
+		if (!sub->places[i].over)
+			return false;
+	return true;
 }
 
 /* The peer has closed: nothing more can be sent. */
@@ -343,7 +307,7 @@ subscriber_hang_up(Subscriber *sub)
 }
 
 /* Does its filter let the frame pass? */
-static bool
+bool
 subscriber_takes(const Subscriber *sub, const Frame *frame)
 {
 	if (sub->filter.count == 0)
@@ -354,115 +318,96 @@ subscriber_takes(const Subscriber *sub, const Frame *frame)
 	return false;
 }
 
-/* Send a frame that is not stored, whatever the filter.  It takes a reference of its own. */
+/* Send a frame that is of no stream.  It takes a reference of its own. */
 void
 subscriber_send(Subscriber *sub, Frame *frame)
 {
-	LiveQueue *live = sub->live;
-
-	if (live == NULL)
-		live = sub->live = mem_zero(sizeof(LiveQueue));
-	if (live->count == LIVE_MAX)
-	{
-		frame_unref(live->frames[live->first++ % LIVE_MAX]);
-		live->count--;
-	}
-	live->frames[(live->first + live->count++) % LIVE_MAX] = frame_ref(frame);
+	live_add(&sub->live, frame, NULL);
 	subscriber_wake(sub);
 }
 
-/* The same, if its filter lets it pass; comments always do. */
+/* The same to everybody whose filter lets it pass; comments always do. */
 void
-subscriber_send_live(Subscriber *sub, Frame *frame)
-{
-	if (frame->type_len == 0 || subscriber_takes(sub, frame))
-		subscriber_send(sub, frame);
-}
-
-/* Send a frame that is not stored to everybody who watches the stream. */
-void
-stream_send_live(Stream *stream, Frame *frame)
+subscriber_send_everywhere(Frame *frame)
 {
 	Subscriber *sub;
 
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
+	TAILQ_FOREACH(sub, &subs.all, all_link)
 	{
-		subscriber_send_live(sub, frame);
+		if (frame->type_len == 0 || subscriber_takes(sub, frame))
+			subscriber_send(sub, frame);
 	}
 }
 
-/* Take the next frame that is not stored; the reference goes to the caller. */
-static Frame *
-live_take(Subscriber *sub)
+/* Send an event that is not stored to everybody who watches the stream. */
+void
+stream_send_live(Stream *stream, Frame *frame)
 {
-	LiveQueue *live = sub->live;
-	Frame *frame;
+	Place *place;
 
-	if (live == NULL)
-		return NULL;
-	frame = live->frames[live->first++ % LIVE_MAX];
-	if (--live->count == 0)
-		live_drop(sub);
-	return frame;
-}
-
-/* The next row, with a reference for the caller; NULL if none is here. */
-static Frame *
-row_take(Subscriber *sub)
-{
-	Frame *frame;
-
-	if (sub->page_count > 0)
-		return page_take(sub);
-	frame = stream_after(sub->stream, sub->read);
-	if (frame == NULL)
-		return NULL;
-	sub->read = frame->seq;
-	return frame_ref(frame);
-}
-
-/* Is a row here that does not follow the position?  Then the notice of it. */
-static Frame *
-row_gap(Subscriber *sub)
-{
-	const Frame *next =
-		sub->page_count > 0 ? sub->page[sub->page_first] : stream_after(sub->stream, sub->read);
-	Frame *gap;
-
-	if (next == NULL || next->seq <= sub->pos + 1)
-		return NULL;
-	gap = frame_gap(sub->pos + 1, next->seq - 1);
-	sub->pos = next->seq - 1;
-	return gap;
-}
-
-/* The next row to be sent, or the notice of a gap before it. */
-static Frame *
-row_next(Subscriber *sub)
-{
-	Frame *frame;
-
-	if (!sub->placed)
-		return NULL;
-	if ((frame = row_gap(sub)) != NULL)
-		return frame;
-	while ((frame = row_take(sub)) != NULL)
+	TAILQ_FOREACH(place, &stream->places, stream_link)
 	{
-		bool wanted = frame->seq > sub->pos && subscriber_takes(sub, frame);
+		if (!subscriber_takes(place->sub, frame))
+			continue;
+		live_add(&place->sub->live, frame, place);
+		subscriber_wake(place->sub);
+	}
+}
 
-		if (frame->seq > sub->pos)
-			sub->pos = frame->seq;
-		sub->ending = sub->ending || frame->terminal;
-		if (wanted)
-			return frame;
-		frame_unref(frame);
-		/* Its id all the same, so that the client does not return for it. */
-		if (sub->ending)
-			return frame_mark(sub->pos);
-		if ((frame = row_gap(sub)) != NULL)
+/*
+ * A stream is over, and all of it has been sent: so the response ends, or a
+ * composite subscriber is told, and the response goes on with the others.  If
+ * the filter has held back the last event its id is sent all the same, so that
+ * the client does not return for it.
+ */
+static Frame *
+subscriber_finish(Subscriber *sub, Place *place, Frame *frame)
+{
+	if (!sub->composite)
+	{
+		sub->ending = true;
+		return frame != NULL ? frame : frame_mark(place->pos);
+	}
+	if (frame != NULL || place->told)
+		return frame;
+	place->told = true;
+	sub->ending = true;
+	for (int i = 0; i < sub->count; i++)
+		sub->ending = sub->ending && sub->places[i].told;
+	return frame_closed(place->pos);
+}
+
+/* Take the next row, or what tells about rows, from the streams in turn. */
+static Frame *
+row_take(Subscriber *sub, const Place **from)
+{
+	for (int i = 0; i < sub->count && sub->unknown == 0; i++)
+	{
+		Place *place = &sub->places[sub->turn];
+		Frame *frame = place_next(place);
+
+		sub->turn = sub->turn + 1 < sub->count ? sub->turn + 1 : 0;
+		if (place->over)
+			frame = subscriber_finish(sub, place, frame);
+		*from = place;
+		if (frame != NULL)
 			return frame;
 	}
 	return NULL;
+}
+
+/* The composite id that an event of the place has. */
+static Frame *
+subscriber_id(const Subscriber *sub, const Place *which)
+{
+	int64_t positions[COMPOSITE_STREAMS_MAX];
+	char id[COMPOSITE_ID_MAX + 1];
+
+	for (int i = 0; i < sub->count; i++)
+		positions[i] = sub->places[i].pos;
+	composite_format(sub->check, which->index, (int) (which - sub->places), sub->count, positions,
+					 id);
+	return frame_id(id);
 }
 
 /*
@@ -478,19 +423,44 @@ subscriber_count_delivery(Subscriber *sub, const Frame *frame)
 		metrics_observe_age(subs.fill_time - frame->born);
 }
 
+/*
+ * Begin to send a frame.  While not all places are known there is no composite
+ * id, and of what is sent then none is needed: no row is.
+ */
+static void
+subscriber_begin(Subscriber *sub, const Place *place, Frame *frame)
+{
+	subscriber_count_delivery(sub, frame);
+	sub->current = frame;
+	if (!sub->composite || place == NULL || sub->unknown > 0)
+		return;
+	sub->current = subscriber_id(sub, place);
+	sub->rest = frame;
+}
+
 /* Choose the frame to be sent next; false if there is none. */
 static bool
 subscriber_next(Subscriber *sub, bool beat)
 {
+	const Place *place = NULL;
+	Frame *frame;
+
 	sub->offset = 0;
 	sub->current = NULL;
-	if (sub->ending)
+	if (sub->rest != NULL)
+	{
+		sub->current = sub->rest;
+		sub->offset = sub->rest->id_len;
+		sub->rest = NULL;
+	}
+	else if (sub->ending)
 	{
 		sub->current = sub->last;
 		sub->last = NULL;
 	}
-	else if ((sub->current = live_take(sub)) != NULL || (sub->current = row_next(sub)) != NULL)
-		subscriber_count_delivery(sub, sub->current);
+	else if ((sub->live != NULL && (frame = live_take(&sub->live, &place)) != NULL) ||
+			 (frame = row_take(sub, &place)) != NULL)
+		subscriber_begin(sub, place, frame);
 	else if (beat && sub->beat_due)
 	{
 		sub->current = frame_ref(subs.beat);
@@ -499,19 +469,45 @@ subscriber_next(Subscriber *sub, bool beat)
 	return sub->current != NULL;
 }
 
-/* Ask for the rows that it will want next. */
+/* May it have one more page?  One at a time is on its way, whatever the number of streams. */
+static bool
+subscriber_has_room(const Subscriber *sub)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < sub->count; i++)
+	{
+		if (sub->places[i].page_state != PAGE_NONE)
+			return false;
+		bytes += sub->places[i].page_bytes;
+	}
+	return bytes <= PAGE_LOW_BYTES;
+}
+
+/* Ask for the rows that it will want next, first for the stream whose turn is next. */
 static void
 subscriber_ask(Subscriber *sub)
 {
-	if (!sub->placed || sub->ending)
+	bool room = subscriber_has_room(sub);
+
+	if (sub->unknown > 0 || sub->ending)
 		return;
-	if (sub->read < sub->stream->base)
+	for (int i = 0; i < sub->count; i++)
 	{
-		if (sub->page_state == PAGE_NONE && sub->page_bytes <= PAGE_LOW_BYTES)
-			subs.hooks->want_page(sub);
+		int next = sub->turn + i;
+		Place *place = &sub->places[next < sub->count ? next : next - sub->count];
+
+		if (place->over)
+			continue;
+		if (place->read < place->stream->base)
+		{
+			if (room)
+				subs.hooks->want_page(place);
+			room = false;
+		}
+		else if (place->stream->stale && place_is_near_tail(place))
+			subs.hooks->want_tail(place->stream);
 	}
-	else if (sub->stream->stale && subscriber_is_near_tail(sub))
-		subs.hooks->want_tail(sub->stream);
 }
 
 /*
@@ -548,39 +544,4 @@ subscriber_fill(Subscriber *sub, char *out, size_t size)
 	}
 	subscriber_set_state(sub, sub->ending ? SUBSCRIBER_ENDING : SUBSCRIBER_IDLE);
 	return sub->ending ? FILL_END : FILL_WAIT;
-}
-
-/* Wake those of the stream's subscribers for whom there is something. */
-void
-stream_wake(Stream *stream)
-{
-	Subscriber *sub;
-
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-	{
-		if (sub->placed && sub->read < stream->tail && sub->page_state == PAGE_NONE)
-			subscriber_wake(sub);
-	}
-}
-
-/*
- * The stream's last row is before the tail: the table was restored, or lost
- * commits that were not yet on disk.  The table is the truth, so the numbers
- * that come again are sent again.
- */
-void
-stream_reset(Stream *stream, int64_t last)
-{
-	Subscriber *sub;
-
-	stream_restart(stream, last);
-	stream->closed_at = 0;
-	TAILQ_FOREACH(sub, &stream->subscribers, stream_link)
-	{
-		page_drop(sub);
-		if (!sub->placed)
-			continue;
-		sub->pos = sub->pos < last ? sub->pos : last;
-		sub->read = sub->pos;
-	}
 }
