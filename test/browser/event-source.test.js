@@ -8,7 +8,7 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import { after, before } from 'node:test';
 import { documentedClient, expectedCalls, uiFunctions } from '../e2e/documented-client.js';
-import { executionEvents, newExecution, poll, useStack, test } from '../e2e/harness.js';
+import { executionEvents, newExecution, poll, Streamer, useStack, test } from '../e2e/harness.js';
 import { useBrowser } from './chromium.js';
 
 const PREFIX = '/api/assistant-architect/events/';
@@ -139,4 +139,55 @@ test('a page whose name was made to lead here, so that it is of one origin with 
     assert.equal(await tab.evaluate('seen > 0'), status === 200, host);
   }
   await tab.close();
+});
+
+/** A way to a server, of an origin of its own: notes what is asked for, and can be cut. */
+function relay(target, asked) {
+  return http.createServer((req, res) => {
+    asked.push({ method: req.method, last: req.headers['last-event-id'] });
+    const upstream = http.request(target + req.url, { method: req.method, headers: req.headers, agent: false }, (answer) => {
+      res.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(res);
+      answer.on('error', () => res.destroy());
+    });
+    upstream.on('error', () => res.destroy());
+    res.on('close', () => upstream.destroy());
+    upstream.end();
+  }).listen(0, '127.0.0.1');
+}
+
+test('Chromium resumes 32 streams of another origin by one id, and asks no permission first', async () => {
+  const origin = `http://127.0.0.1:${site.address().port}`;
+  const streamer = await Streamer.start({ dsn: stack.db.dsn, args: ['--retry', '200ms', '--cors-origin', origin] });
+  const asked = [];
+  const other = relay(streamer.url, asked);
+  const tab = await browser.newPage();
+  try {
+    const streams = Array.from({ length: 32 }, newExecution);
+    const emitOne = () => Promise.all(streams.map((id) => stack.db.emit(id, 'progress', { currentStep: 1, totalSteps: 2, percentage: 50, message: 'm' })));
+    for (let i = 0; i < 40; i++) await emitOne();
+    await tab.goto(`${origin}/?id=${newExecution()}&types=x`);
+    await tab.evaluate(`void (() => {
+      window.several = new EventSource('http://127.0.0.1:${other.address().port}/events?${streams.map((id) => `stream=${id}`).join('&')}');
+      window.got = [];
+      several.addEventListener('progress', (e) => got.push(e.lastEventId));
+    })()`);
+    for (let round = 1; round <= 3; round++) {
+      await poll(() => tab.evaluate(`got.length === ${32 * (39 + round)}`), 'every event');
+      other.closeAllConnections();
+      await emitOne();
+    }
+    await poll(() => tab.evaluate(`got.length === ${32 * 43}`), 'every event after the last cut');
+    const ids = await tab.evaluate('got');
+    for (const [i] of streams.entries()) {
+      assert.deepEqual(ids.filter((id) => parseInt(id) === i).map((id) => Number(id.split(':')[1])), Array.from({ length: 43 }, (_, k) => k + 1));
+    }
+    assert.deepEqual(asked.map(({ method }) => method), ['GET', 'GET', 'GET', 'GET']);
+    for (const [i, { last }] of asked.entries()) assert.equal(last, i === 0 ? undefined : ids[32 * (39 + i) - 1]);
+  } finally {
+    await tab.close();
+    other.close();
+    other.closeAllConnections();
+    await streamer.stop();
+  }
 });

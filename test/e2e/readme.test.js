@@ -74,7 +74,7 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
     const command = line.replace('http://127.0.0.1:8080', stack.streamer.url).replace('curl', 'curl --max-time 1');
     const { code, output } = await run('bash', ['-c', command]);
     assert.ok(code === 0 || code === 28, `${line}: curl ended with ${code}\n${output}`);
-    assert.match(output, line.includes('readyz') ? /"ready"/ : line.includes('-d ') ? /^\{"seq":\d+\}$/m : /^id: \d+$/m, line);
+    assert.match(output, line.includes('readyz') ? /"ready"/ : line.includes('-d ') ? /^\{"seq":\d+\}$/m : /^id: \d+(:|$)/m, line);
   }
 });
 
@@ -116,6 +116,26 @@ test('the JavaScript follows a stream to its end', async () => {
   await poll(() => eventSource.readyState === EventSource.CLOSED, 'the client closing', DEADLINE);
   assert.equal(logged.length, 1);
   assert.equal(logged[0].promptName, 'a');
+});
+
+test('the JavaScript for several streams knows of which each event is', async () => {
+  const [, code] = of('js');
+  const source = new Function('EventSource', 'console', `${code.replace('/events?', `${stack.streamer.url}/events?`)}; return several;`);
+  const logged = [];
+  const several = source(EventSource, { log: (...what) => logged.push(what) });
+  const step = { currentStep: 1, totalSteps: 2, percentage: 50, message: 'm' };
+  const emit = (stream, type, data) => psql(`SELECT pev_emit('${stream}', '${type}', '${JSON.stringify(data)}')`);
+  try {
+    await emit('4712', 'progress', step);
+    await poll(() => logged.length === 1, 'the first event', DEADLINE);
+    await emit('4712', 'execution-complete', { totalTokens: 1, duration: 1, success: true });
+    await poll(() => logged.length === 2, 'the end of a stream', DEADLINE);
+    assert.deepEqual(logged.map(([stream]) => stream), ['4712', '4712']);
+    assert.equal(logged[0][1].message, 'm');
+    assert.equal(logged[1][1], 'is over');
+  } finally {
+    several.close();
+  }
 });
 
 test('the table of options is that of --help', async () => {
