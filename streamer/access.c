@@ -71,10 +71,7 @@ access_reload(void)
 	char error[KEYS_ERROR_MAX];
 
 	if (!guard.required)
-	{
-		log_info("SIGHUP: there is nothing to reload");
 		return;
-	}
 	if (!keys_load(guard.config, &keys, error))
 	{
 		log_error("SIGHUP: the keys stay as they were: %s", error);

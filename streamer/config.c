@@ -122,6 +122,11 @@ static const Option options[] = {
 	{"--allowed-host", "PEV_ALLOWED_HOST", OPTION_HOSTS, NULL, 0, 0, AT(allowed_hosts), "NAME",
 	 "host name that requests may be for, besides localhost and addresses, where everybody is "
 	 "served on loopback; may be repeated"},
+	{"--tls-cert", "PEV_TLS_CERT", OPTION_STRING, NULL, 0, 0, AT(tls_cert), "FILE",
+	 "certificate in PEM, those that vouch for it after it, to serve HTTPS with; read again on "
+	 "SIGHUP"},
+	{"--tls-key", "PEV_TLS_KEY", OPTION_STRING, NULL, 0, 0, AT(tls_key), "FILE",
+	 "the certificate's private key in PEM; read again on SIGHUP"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--user", "PEV_USER", OPTION_STRING, NULL, 0, 0, AT(user), "NAME",
@@ -408,6 +413,11 @@ config_check(const Config *config, char *error)
 {
 	if (!config_check_access(config, error) || !config_check_origins(config, error))
 		return false;
+	if ((config->tls_cert == NULL) != (config->tls_key == NULL))
+	{
+		snprintf(error, CONFIG_ERROR_MAX, "--tls-cert and --tls-key go together");
+		return false;
+	}
 	if (config->stream_backlog_bytes > config->backlog_bytes)
 	{
 		snprintf(error, CONFIG_ERROR_MAX,
@@ -496,8 +506,9 @@ config_help(void)
 void
 config_free(Config *config)
 {
-	char **strings[] = {&config->dsn,    &config->emit_dsn,     &config->audience,
-						&config->issuer, &config->token_cookie, &config->user};
+	char **strings[] = {&config->dsn,      &config->emit_dsn,     &config->audience,
+						&config->issuer,   &config->token_cookie, &config->user,
+						&config->tls_cert, &config->tls_key};
 
 	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++)
 	{

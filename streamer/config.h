@@ -65,6 +65,8 @@ typedef struct Config
 	char *token_cookie; /* NULL: no cookie */
 	StringList cors_origins;
 	StringList allowed_hosts;
+	char *tls_cert; /* NULL: no TLS, as the next */
+	char *tls_key;
 	bool insecure_no_auth;
 	char *user; /* NULL: it stays who it is */
 	LogLevel log_level;

@@ -111,10 +111,14 @@ http_on_connection(void *cls, struct MHD_Connection *conn, void **context,
 		req->conn = conn;
 		req->hang_up.fd = -1;
 		*context = req;
-		request_limit_time(req, true);
+		if (tls_is_on())
+			handshake_begin(&req->handshake, conn);
+		else
+			request_limit_time(req, true);
 		body_await_header(&req->body, request_socket(req));
 		return;
 	}
+	handshake_end(&req->handshake);
 	body_end(&req->body);
 	free(req->target);
 	free(req);
@@ -134,6 +138,11 @@ http_on_target(void *cls, const char *target, struct MHD_Connection *conn)
 		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
 
 	(void) cls;
+	if (req->handshake.conn != NULL)
+	{
+		handshake_end(&req->handshake);
+		request_limit_time(req, true);
+	}
 	free(req->target);
 	req->target = mem_string(target);
 	req->target_end = (uintptr_t) target + strlen(target);
@@ -148,11 +157,12 @@ http_on_target(void *cls, const char *target, struct MHD_Connection *conn)
 static void
 request_strip_authority(Request *req)
 {
+	const char *scheme = tls_is_on() ? "https://" : "http://";
 	char *path;
 
-	if (strncasecmp(req->target, "http://", 7) != 0)
+	if (strncasecmp(req->target, scheme, strlen(scheme)) != 0)
 		return;
-	path = req->target + 7;
+	path = req->target + strlen(scheme);
 	path += strcspn(path, "/?");
 	memmove(req->target, path, strlen(path) + 1);
 }
@@ -411,27 +421,28 @@ http_on_event(void *arg, uint32_t events)
 bool
 http_start(const Config *config)
 {
-	const unsigned int flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	const unsigned int flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG |
+							   (tls_is_on() ? MHD_USE_TLS : 0);
 
 	http.config = config;
 	http_raise_files();
 	events_start(config, http.max_clients);
 	bodies_start(config);
 	emit_start(config);
+	handshakes_start(config->send_timeout);
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)
 		return false;
-	http.daemon =
-		MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER,
-						 http_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http.listener,
-						 MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-						 MHD_OPTION_CONNECTION_LIMIT,
-						 (unsigned int) http.max_clients + HTTP_SPARE_CLIENTS,
-						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
-						 MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
-						 MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL,
-						 MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
-						 MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL, MHD_OPTION_END);
+	http.daemon = MHD_start_daemon(
+		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
+		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
+		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
+		(unsigned int) http.max_clients + HTTP_SPARE_CLIENTS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+		(size_t) HTTP_CONNECTION_MEMORY, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
+		MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
+		http_on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
+		tls_is_on() ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_retrieve,
+		MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
 	if (http.daemon == NULL)
 	{
 		log_error("cannot start the HTTP server: %s", strerror(errno));
@@ -439,7 +450,7 @@ http_start(const Config *config)
 	}
 	loop_watch(&http.watch, MHD_get_daemon_info(http.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd,
 			   EPOLLIN, http_on_event, NULL);
-	listen_log(http.listener);
+	listen_log(http.listener, tls_is_on() ? "https" : "http");
 	return true;
 }
 
@@ -450,6 +461,7 @@ http_run(void)
 	http.closed = false;
 	if (MHD_run(http.daemon) != MHD_YES)
 		log_fatal("libmicrohttpd cannot go on");
+	handshakes_rest();
 }
 
 /*
@@ -484,6 +496,7 @@ http_stop(void)
 {
 	emit_stop();
 	http_run();
+	handshakes_stop();
 	loop_unwatch(&http.watch);
 	MHD_stop_daemon(http.daemon);
 	events_stop();

@@ -17,8 +17,7 @@
 #include "keys.h"
 #include "log.h"
 
-#define KEY_FILE_MAX (64 * 1024)
-#define KID_MAX      128
+#define KID_MAX 128
 
 /* Take "KID=FILE" apart; a text whose part before "=" can be no name is all file. */
 static const char *
@@ -38,17 +37,20 @@ keys_split(const char *text, char kid[KID_MAX + 1])
 
 /* Warn of a secret that is none, as everybody on this machine can read or replace it. */
 static void
-keys_check_mode(int fd, const char *path)
+keys_check_mode(int fd, const char *option, const char *path)
 {
 	struct stat file;
 
 	if (fstat(fd, &file) == 0 && (file.st_mode & (S_IROTH | S_IWOTH)) != 0)
-		log_warning("--jwt-secret-file: everybody can read or write %s", path);
+		log_warning("%s: everybody can read or write %s", option, path);
 }
 
-/* Read a file; what is wrong, or NULL. */
-static const char *
-keys_read(const char *path, bool secret, unsigned char bytes[KEY_FILE_MAX], size_t *len)
+/*
+ * Read a file; what is wrong, or NULL.  If it is a secret, then of the option that
+ * is named; else that is NULL.
+ */
+const char *
+keys_read(const char *path, const char *secret, unsigned char bytes[KEY_FILE_MAX], size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	const char *error = NULL;
@@ -56,8 +58,8 @@ keys_read(const char *path, bool secret, unsigned char bytes[KEY_FILE_MAX], size
 	*len = 0;
 	if (fd < 0)
 		return strerror(errno);
-	if (secret)
-		keys_check_mode(fd, path);
+	if (secret != NULL)
+		keys_check_mode(fd, secret, path);
 	while (error == NULL)
 	{
 		ssize_t n = read(fd, bytes + *len, KEY_FILE_MAX - *len);
@@ -86,6 +88,8 @@ secret_length(const unsigned char *bytes, size_t len)
 static bool
 keys_add_files(const StringList *files, bool secret, TokenKeys *keys, char *error)
 {
+	const char *option = secret ? "--jwt-secret-file" : "--jwt-key-file";
+
 	for (int i = 0; i < files->count; i++)
 	{
 		unsigned char bytes[KEY_FILE_MAX];
@@ -93,7 +97,7 @@ keys_add_files(const StringList *files, bool secret, TokenKeys *keys, char *erro
 		const char *path = keys_split(files->items[i], name);
 		const char *kid = name[0] != '\0' ? name : NULL;
 		size_t len;
-		const char *wrong = keys_read(path, secret, bytes, &len);
+		const char *wrong = keys_read(path, secret ? option : NULL, bytes, &len);
 
 		if (wrong == NULL && secret)
 			wrong = token_keys_add_secret(keys, kid, bytes, secret_length(bytes, len));
@@ -102,8 +106,7 @@ keys_add_files(const StringList *files, bool secret, TokenKeys *keys, char *erro
 		explicit_bzero(bytes, sizeof(bytes));
 		if (wrong == NULL)
 			continue;
-		snprintf(error, KEYS_ERROR_MAX, "%s: %.300s: %s",
-				 secret ? "--jwt-secret-file" : "--jwt-key-file", path, wrong);
+		snprintf(error, KEYS_ERROR_MAX, "%s: %.300s: %s", option, path, wrong);
 		return false;
 	}
 	return true;

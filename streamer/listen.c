@@ -37,7 +37,7 @@ listen_open(const ListenAddress *address)
 
 /* Log the address in use, the port as it turned out. */
 void
-listen_log(int fd)
+listen_log(int fd, const char *scheme)
 {
 	struct sockaddr_storage addr;
 	socklen_t len = sizeof(addr);
@@ -48,9 +48,9 @@ listen_log(int fd)
 	if (getsockname(fd, (struct sockaddr *) &addr, &len) != 0)
 		log_fatal("getsockname: %s", strerror(errno));
 	if (addr.ss_family == AF_INET6)
-		log_info("listening on http://[%s]:%u",
+		log_info("listening on %s://[%s]:%u", scheme,
 				 inet_ntop(AF_INET6, &v6->sin6_addr, host, sizeof(host)), ntohs(v6->sin6_port));
 	else
-		log_info("listening on http://%s:%u", inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)),
-				 ntohs(v4->sin_port));
+		log_info("listening on %s://%s:%u", scheme,
+				 inet_ntop(AF_INET, &v4->sin_addr, host, sizeof(host)), ntohs(v4->sin_port));
 }

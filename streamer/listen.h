@@ -8,6 +8,6 @@
 #include "config.h"
 
 extern int listen_open(const ListenAddress *address);
-extern void listen_log(int fd);
+extern void listen_log(int fd, const char *scheme);
 
 #endif

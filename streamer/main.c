@@ -34,6 +34,7 @@
 #include "page.h"
 #include "reader.h"
 #include "subscriber.h"
+#include "tls.h"
 #include "user.h"
 
 #define EXIT_USAGE 2
@@ -83,7 +84,10 @@ static void
 main_reload(void)
 {
 	notify_reloading();
+	if (!config_has_keys(configuration) && !tls_is_on())
+		log_info("SIGHUP: there is nothing to reload");
 	access_reload();
+	tls_reload();
 	notify_ready();
 }
 
@@ -157,7 +161,7 @@ main_serve(const Config *config)
 	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages, LINGER);
 	subscriber_init(&hooks, config->heartbeat);
 	page_init(pages);
-	if (!user_check(config->user) || !access_start(config))
+	if (!user_check(config->user) || !access_start(config) || !tls_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);
 	hosts_start(config);
@@ -172,6 +176,7 @@ main_serve(const Config *config)
 	http_stop();
 	feed_stop();
 	access_stop();
+	tls_stop();
 	subscriber_close();
 	hub_close();
 	timer_clear(&drain_timer);

@@ -14,6 +14,7 @@
 #include "body.h"
 #include "emission.h"
 #include "grant.h"
+#include "handshake.h"
 #include "loop.h"
 #include "peers.h"
 #include "subscriber.h"
@@ -30,6 +31,7 @@ typedef struct Request
 	bool head;
 	bool chunked; /* it is HTTP/1.1 or later */
 	struct MHD_Connection *conn;
+	Handshake handshake; /* of a connection of TLS */
 	Subscriber *sub;     /* of a stream's request, once it has been found valid */
 	Peer *peer;          /* whose client it is; NULL: not counted */
 	Grant *grant;        /* what lets it listen; NULL: nothing is needed, or nothing is known yet */

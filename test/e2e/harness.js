@@ -10,6 +10,7 @@ import { execFileSync, spawn } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import path from 'node:path';
 import readline from 'node:readline';
 import { after, before, test as nodeTest } from 'node:test';
@@ -35,6 +36,9 @@ pg.types.setTypeParser(pg.types.builtins.INT8, Number);
 
 const running = new Set(); // everything to stop, and to print when a test fails
 const ending = new Set(); // what is being stopped
+
+// What speaks a URL's protocol.
+const speaker = (url) => (String(url).startsWith('https:') ? https : http);
 
 /** Wait for a promise, but not longer than the deadline. */
 export function within(promise, what, ms = DEADLINE) {
@@ -234,7 +238,7 @@ export class Streamer {
     streamer.url = await within(new Promise((resolve, reject) => {
       streamer.process.stderr.setEncoding('utf8').on('data', (text) => {
         streamer.log += text;
-        const match = /listening on (http:\/\/[0-9.]+:\d+)/.exec(streamer.log);
+        const match = /listening on (https?:\/\/[0-9.]+:\d+)/.exec(streamer.log);
         if (match) resolve(match[1]);
       });
       streamer.exited.then(({ code }) => reject(new Error(`the streamer ended with ${code}: ${streamer.log}`)));
@@ -312,13 +316,14 @@ process.on('exit', () => {
 });
 
 /**
- * One SSE connection, recorded: `events` as {id, event, data} with the fields that
+ * An event stream, recorded: `events` as {id, event, data} with the fields that
  * were there, `comments`, `retries`, and every raw byte. Stricter than EventSource:
  * a line that the standard would ignore is an error.
  */
-export class SseClient extends EventEmitter {
-  constructor(url, { headers = {}, agent } = {}) {
+export class SseRecord extends EventEmitter {
+  constructor(target) {
     super();
+    this.target = target;
     this.setMaxListeners(0);
     this.events = [];
     this.comments = [];
@@ -326,28 +331,6 @@ export class SseClient extends EventEmitter {
     this.raw = '';
     this.ended = false;
     this.rest = '';
-    this.opened = new Promise((resolve, reject) => {
-      this.request = http.get(url, { headers: { Accept: 'text/event-stream', ...headers }, agent: agent ?? false }, (response) => {
-        this.response = response;
-        this.status = response.statusCode;
-        this.headers = response.headers;
-        response.setEncoding('utf8');
-        response.on('data', (text) => this.receive(text));
-        response.on('end', () => this.finish('end'));
-        response.on('error', (error) => this.finish('broken', error));
-        resolve(this);
-      });
-      this.request.on('error', (error) => {
-        this.finish('broken', error);
-        reject(error);
-      });
-    });
-    this.opened.catch(() => {});
-  }
-
-  /** Connect, and wait for the response's head. */
-  static open(url, options) {
-    return within(new SseClient(url, options).opened, `opening ${url}`);
   }
 
   receive(text) {
@@ -381,7 +364,7 @@ export class SseClient extends EventEmitter {
   finish(how, error) {
     if (this.ended) return;
     this.ended = how;
-    lookForSecrets(`the answer to ${this.request.path}`, this.raw);
+    lookForSecrets(`the answer to ${this.target}`, this.raw);
     this.error = error;
     this.emit('progress');
   }
@@ -413,6 +396,36 @@ export class SseClient extends EventEmitter {
     return this;
   }
 
+}
+
+/** One connection that an event stream is asked for on, and its record. */
+export class SseClient extends SseRecord {
+  constructor(url, { headers = {}, agent, ca } = {}) {
+    super(url);
+    this.opened = new Promise((resolve, reject) => {
+      this.request = speaker(url).get(url, { headers: { Accept: 'text/event-stream', ...headers }, agent: agent ?? false, ca }, (response) => {
+        this.response = response;
+        this.status = response.statusCode;
+        this.headers = response.headers;
+        response.setEncoding('utf8');
+        response.on('data', (text) => this.receive(text));
+        response.on('end', () => this.finish('end'));
+        response.on('error', (error) => this.finish('broken', error));
+        resolve(this);
+      });
+      this.request.on('error', (error) => {
+        this.finish('broken', error);
+        reject(error);
+      });
+    });
+    this.opened.catch(() => {});
+  }
+
+  /** Connect, and wait for the response's head. */
+  static open(url, options) {
+    return within(new SseClient(url, options).opened, `opening ${url}`);
+  }
+
   close() {
     this.finish('closed');
     this.request.destroy();
@@ -420,9 +433,9 @@ export class SseClient extends EventEmitter {
 }
 
 /** One plain request; returns status, headers and the whole body. */
-export function request(url, { method = 'GET', headers = {}, body: sent, agent = false } = {}) {
+export function request(url, { method = 'GET', headers = {}, body: sent, agent = false, ca } = {}) {
   return within(new Promise((resolve, reject) => {
-    const req = http.request(url, { method, headers, agent }, (response) => {
+    const req = speaker(url).request(url, { method, headers, agent, ca }, (response) => {
       let body = '';
       response.setEncoding('utf8').on('data', (text) => (body += text));
       response.on('end', () => {

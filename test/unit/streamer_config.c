@@ -284,6 +284,8 @@ test_access(void)
 		"--cors-origin", "example.org",
 		"--cors-origin must be an origin as browsers send it, as https://example.org, or *, and "
 		"there may be 16");
+	refused("--tls-cert", "c", "--tls-cert and --tls-key go together");
+	refused("--tls-key", "k", "--tls-cert and --tls-key go together");
 	is(parse_all(&config, 4, twice), NULL, "an option that is repeated");
 	ok(config.secret_files.count == 2 && strcmp(config.secret_files.items[0], "a=b/c") == 0 &&
 		   strcmp(config.secret_files.items[1], "d") == 0,
