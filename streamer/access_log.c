@@ -10,8 +10,8 @@
  *
  * Pure: neither libpq nor libmicrohttpd.
  */
+#include <arpa/inet.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,18 +127,18 @@ connection_written(int fd)
 
 /* The request is over: log it.  Status 0: there was no answer. */
 void
-access_log_end(AccessEntry *entry, uint64_t client, const struct sockaddr *address,
+access_log_end(AccessEntry *entry, uint64_t client, const struct sockaddr_in6 *address,
 			   unsigned int status, int fd)
 {
-	char host[NI_MAXHOST] = "-";
+	bool mapped = IN6_IS_ADDR_V4MAPPED(&address->sin6_addr);
+	char host[INET6_ADDRSTRLEN];
 	char code[16] = "-";
-	socklen_t len =
-		address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 	uint64_t written;
 
 	if (entry->begun == 0)
 		return;
-	(void) getnameinfo(address, len, host, sizeof(host), NULL, 0, NI_NUMERICHOST);
+	(void) inet_ntop(mapped ? AF_INET : AF_INET6, &address->sin6_addr.s6_addr[mapped ? 12 : 0],
+					 host, sizeof(host));
 	if (status != 0)
 		snprintf(code, sizeof(code), "%u", status);
 	written = connection_written(fd);

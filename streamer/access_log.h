@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
+#include <netinet/in.h>
 
 /* Bytes as they are logged, NUL included; longer ones are cut.  A key's may be three times 200. */
 #define ACCESS_METHOD_MAX 24
@@ -25,7 +25,7 @@ typedef struct AccessEntry
 extern void access_log_start(bool on);
 extern void access_log_begin(AccessEntry *entry);
 extern void access_log_header(AccessEntry *entry, const char *method, const char *target);
-extern void access_log_end(AccessEntry *entry, uint64_t client, const struct sockaddr *address,
+extern void access_log_end(AccessEntry *entry, uint64_t client, const struct sockaddr_in6 *address,
 						   unsigned int status, int fd);
 extern void access_path(char *out, size_t size, const char *target);
 

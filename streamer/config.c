@@ -17,6 +17,7 @@
 #include "composite.h"
 #include "config.h"
 #include "config_value.h"
+#include "forwarded.h"
 #include "host.h"
 #include "mem.h"
 #include "origin.h"
@@ -25,10 +26,11 @@ typedef enum OptionType
 {
 	OPTION_FLAG,
 	OPTION_STRING,
-	OPTION_NAME,    /* of a cookie */
-	OPTION_FILES,   /* may be repeated, as the next */
-	OPTION_ORIGINS, /* see origin.c */
-	OPTION_HOSTS,   /* see host.c */
+	OPTION_NAME,     /* of a cookie */
+	OPTION_FILES,    /* may be repeated, as the next */
+	OPTION_ORIGINS,  /* see origin.c */
+	OPTION_HOSTS,    /* see host.c */
+	OPTION_NETWORKS, /* see forwarded.c */
 	OPTION_COUNT,
 	OPTION_SIZE,
 	OPTION_DURATION,
@@ -71,8 +73,8 @@ static const Option options[] = {
 	 "NUMBER", "clients served at once; those beyond it are told to come back later"},
 	{"--max-clients-per-ip", "PEV_MAX_CLIENTS_PER_IP", OPTION_COUNT, "0", 0, 1000000,
 	 AT(max_clients_per_ip), "NUMBER",
-	 "of those, from one address (IPv6: one /64 network); 0 is no limit of its own, because "
-	 "behind a proxy all clients have one address"},
+	 "of those, from one address (IPv6: one /64 network); 0 is no limit of its own. Behind a proxy "
+	 "it needs --trusted-proxy"},
 	{"--max-streams-per-client", "PEV_MAX_STREAMS_PER_CLIENT", OPTION_COUNT, "32", 1,
 	 COMPOSITE_STREAMS_MAX, AT(max_streams_per_client), "NUMBER",
 	 "streams that one request may name"},
@@ -94,7 +96,7 @@ static const Option options[] = {
 	 "DURATION", "how long they may wait, and then how long the database may take"},
 	{"--emit-rate", "PEV_EMIT_RATE", OPTION_COUNT, "0", 0, 1000000, AT(emit_rate), "NUMBER",
 	 "requests to emit, a second, by one client: a token's subject, or else an address; 0 is no "
-	 "limit, because behind a proxy all clients have one address"},
+	 "limit. Behind a proxy it needs --trusted-proxy"},
 	{"--max-body-bytes", "PEV_MAX_BODY_BYTES", OPTION_SIZE, "1MiB", KIB, 256 * MIB,
 	 AT(max_body_bytes), "SIZE", "largest body of a request"},
 	{"--bodies-bytes", "PEV_BODIES_BYTES", OPTION_SIZE, "64MiB", 4 * KIB, 1024 * GIB,
@@ -127,6 +129,9 @@ static const Option options[] = {
 	 "SIGHUP"},
 	{"--tls-key", "PEV_TLS_KEY", OPTION_STRING, NULL, 0, 0, AT(tls_key), "FILE",
 	 "the certificate's private key in PEM; read again on SIGHUP"},
+	{"--trusted-proxy", "PEV_TRUSTED_PROXY", OPTION_NETWORKS, NULL, 0, 0, AT(proxies), "NETWORK",
+	 "address, or network as 10.0.0.0/8, of proxies whose X-Forwarded-For tells who the client is; "
+	 "may be repeated"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--user", "PEV_USER", OPTION_STRING, NULL, 0, 0, AT(user), "NAME",
@@ -172,6 +177,8 @@ item_is_valid(OptionType type, const char *value)
 {
 	if (type == OPTION_HOSTS)
 		return host_name_is_valid(value);
+	if (type == OPTION_NETWORKS)
+		return network_is_valid(value);
 	return type == OPTION_ORIGINS ? origin_is_valid(value) : *value != '\0';
 }
 
@@ -200,6 +207,8 @@ option_malformed(const Option *option, const char *name, char *error)
 		[OPTION_ORIGINS] = "an origin as browsers send it, as https://example.org, or *, and there "
 						   "may be 16",
 		[OPTION_HOSTS] = "a host's name in lower case, without a port, and there may be 16",
+		[OPTION_NETWORKS] = "an address or a network, as 127.0.0.1 or 10.0.0.0/8, and there may be "
+							"16",
 		[OPTION_COUNT] = "a whole number",
 		[OPTION_SIZE] = "a whole number with a unit: B, kB (KiB), MB (MiB) or GB (GiB)",
 		[OPTION_DURATION] = "a whole number with a unit: ms, s, min or h",
@@ -234,6 +243,7 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 		case OPTION_FILES:
 		case OPTION_ORIGINS:
 		case OPTION_HOSTS:
+		case OPTION_NETWORKS:
 			ok = item_is_valid(option->type, value) && list_add(field, value, strlen(value));
 			break;
 		case OPTION_COUNT:
@@ -258,7 +268,7 @@ static bool
 option_is_list(const Option *option)
 {
 	return option->type == OPTION_FILES || option->type == OPTION_ORIGINS ||
-		   option->type == OPTION_HOSTS;
+		   option->type == OPTION_HOSTS || option->type == OPTION_NETWORKS;
 }
 
 /* Set an option from its variable, which holds a list's items with spaces between them. */
@@ -519,4 +529,5 @@ config_free(Config *config)
 	list_free(&config->key_files);
 	list_free(&config->cors_origins);
 	list_free(&config->allowed_hosts);
+	list_free(&config->proxies);
 }

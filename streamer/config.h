@@ -65,7 +65,8 @@ typedef struct Config
 	char *token_cookie; /* NULL: no cookie */
 	StringList cors_origins;
 	StringList allowed_hosts;
-	char *tls_cert; /* NULL: no TLS, as the next */
+	StringList proxies; /* that are trusted; forwarded.c */
+	char *tls_cert;     /* NULL: no TLS, as the next */
 	char *tls_key;
 	bool insecure_no_auth;
 	char *user; /* NULL: it stays who it is */

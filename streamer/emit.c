@@ -139,14 +139,14 @@ static bool
 emit_check_rate(Request *req, const Emitter *emitter, enum MHD_Result *answer)
 {
 	static const char often[] = "This client emits too often.";
-	const struct sockaddr *addr =
-		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	struct sockaddr_in6 address;
 	uint64_t network[2];
 	int64_t wait;
 
 	if (emitting->emit_rate == 0)
 		return true;
-	peer_network(addr, network);
+	request_address(req, &address);
+	peer_network((const struct sockaddr *) &address, network);
 	wait = rate_take(emitter->named ? emitter->client : rate_client('a', network, sizeof(network)),
 					 loop_clock());
 	if (wait == 0)

@@ -133,14 +133,14 @@ static const Refusal *
 request_enter(Request *req)
 {
 	size_t most_per_ip = (size_t) serving.config->max_clients_per_ip;
-	const struct sockaddr *addr;
+	struct sockaddr_in6 address;
 
 	if (subscriber_count() >= (size_t) serving.max_clients)
 		return &refusal_clients;
 	if (most_per_ip == 0)
 		return NULL;
-	addr = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
-	req->peer = peer_enter(addr, most_per_ip);
+	request_address(req, &address);
+	req->peer = peer_enter((const struct sockaddr *) &address, most_per_ip);
 	return req->peer == NULL ? &refusal_clients_per_ip : NULL;
 }
 

@@ -21,6 +21,7 @@
 #include "emit.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "forwarded.h"
 #include "header.h"
 #include "host.h"
 #include "http.h"
@@ -79,6 +80,37 @@ request_limit_time(Request *req, bool limited)
 
 	(void) MHD_set_connection_option(req->conn, MHD_CONNECTION_OPTION_TIMEOUT,
 									 limited ? seconds : 0);
+}
+
+/* Add one header X-Forwarded-For to those before it: several are one (RFC 9110, section 5.3). */
+static enum MHD_Result
+http_on_forwarded(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	Buf *header = arg;
+
+	(void) kind;
+	if (strcasecmp(name, "X-Forwarded-For") == 0)
+		buf_format(header, "%s%s", header->len > 0 ? "," : "", value != NULL ? value : "");
+	return MHD_YES;
+}
+
+/* See the header. */
+void
+request_address(const Request *req, struct sockaddr_in6 *address)
+{
+	const struct sockaddr *peer =
+		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr;
+	Buf header;
+
+	if (!forwarded_trusts(peer))
+	{
+		forwarded_client(peer, NULL, address);
+		return;
+	}
+	buf_init(&header);
+	MHD_get_connection_values(req->conn, MHD_HEADER_KIND, http_on_forwarded, &header);
+	forwarded_client(peer, header.data, address);
+	buf_free(&header);
 }
 
 /* Does the client say that it is an EventSource, or the like? */
@@ -337,11 +369,13 @@ request_log(Request *req)
 {
 	const union MHD_ConnectionInfo *status =
 		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_HTTP_STATUS);
-	const union MHD_ConnectionInfo *address =
-		MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+	struct sockaddr_in6 address;
 
-	access_log_end(&req->access, req->client, address->client_addr,
-				   status != NULL ? status->http_status : 0, request_socket(req));
+	if (req->access.begun == 0)
+		return;
+	request_address(req, &address);
+	access_log_end(&req->access, req->client, &address, status != NULL ? status->http_status : 0,
+				   request_socket(req));
 }
 
 /* The request is over, one way or another. */
@@ -429,6 +463,7 @@ http_start(const Config *config)
 	events_start(config, http.max_clients);
 	bodies_start(config);
 	emit_start(config);
+	forwarded_start(&config->proxies);
 	handshakes_start(config->send_timeout);
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)

@@ -47,6 +47,9 @@ typedef struct Request
 
 /* Is the connection to be closed when nothing happens on it for --send-timeout? */
 extern void request_limit_time(Request *req, bool limited);
+
+/* Who asks: the peer, or whom a trusted proxy says that it asks for. */
+extern void request_address(const Request *req, struct sockaddr_in6 *address);
 extern bool request_wants_events(const Request *req);
 
 /* What answers the requests of a route. */

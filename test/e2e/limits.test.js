@@ -2,6 +2,7 @@
 // for good on 503 and 429, so above a limit it is answered 200 with a long retry:.
 
 import assert from 'node:assert/strict';
+import http from 'node:http';
 import net from 'node:net';
 import { after, before } from 'node:test';
 import { Database, SseClient, Streamer, newExecution, poll, request, test, wrapper } from './harness.js';
@@ -96,6 +97,41 @@ async function connectFrom(localAddress, streamer, path) {
   socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n`);
   return socket;
 }
+
+test('--trusted-proxy: who is believed about whose client it is', () =>
+  withStreamer(['--max-clients-per-ip', '1', '--trusted-proxy', '127.0.0.2', '--trusted-proxy', '10.0.0.0/8', '--access-log'], async (streamer, url) => {
+    const taken = [];
+    // The status of a request from an address; a stream that it gets is kept.
+    const ask = (localAddress, forwarded) => new Promise((resolve, reject) => {
+      const headers = forwarded === undefined ? {} : { 'X-Forwarded-For': forwarded };
+      const sent = http.get(url(1), { localAddress, headers, agent: false }, (response) => {
+        if (response.statusCode === 200) taken.push(sent);
+        resolve(response.statusCode);
+        response.on('error', () => {}).resume();
+      });
+      sent.on('error', reject);
+    });
+    for (const [from, forwarded, status, what] of [
+      ['127.0.0.2', '192.0.2.1', 200, 'a client of the proxy'],
+      ['127.0.0.2', '192.0.2.1', 429, 'the same again'],
+      ['127.0.0.2', '192.0.2.2', 200, 'another'],
+      ['127.0.0.2', '198.51.100.1, 192.0.2.1', 429, 'what a client makes up'],
+      ['127.0.0.2', ['198.51.100.1', '192.0.2.1'], 429, 'in a header of its own'],
+      ['127.0.0.2', ['192.0.2.1', '10.0.0.1'], 429, 'by another proxy'],
+      ['127.0.0.2', '2001:db8::1', 200, 'an IPv6 client'],
+      ['127.0.0.2', '[2001:db8::2]:80', 429, 'of the same network'],
+      ['127.0.0.2', undefined, 200, 'the proxy itself'],
+      ['127.0.0.2', 'unknown', 429, 'nobody, so the proxy'],
+      ['127.0.0.2', '192.0.2.7,', 429, 'nobody either'],
+      ['127.0.0.3', '192.0.2.3', 200, 'one who is no proxy'],
+      ['127.0.0.3', '192.0.2.4', 429, 'the same, whatever it says'],
+      ['127.0.0.1', '127.0.0.2, 10.0.0.1', 200, 'another of that kind'],
+    ]) assert.equal(await ask(from, forwarded), status, `${what}: ${from}, ${forwarded}`);
+    taken.forEach((sent) => sent.destroy());
+    for (const address of ['192.0.2.1', '2001:db8::1', '127.0.0.2', '127.0.0.3', '127.0.0.1']) {
+      await poll(() => streamer.log.includes(` ${address} GET /events/1 200 `), `${address} in the log of requests`);
+    }
+  }));
 
 test('--backlog-bytes and --stream-backlog-bytes bound memory, not what is delivered', () =>
   withStreamer(['--backlog-bytes', '64KiB', '--stream-backlog-bytes', '8KiB'], async (streamer, url) => {

@@ -286,10 +286,20 @@ test_access(void)
 		"there may be 16");
 	refused("--tls-cert", "c", "--tls-cert and --tls-key go together");
 	refused("--tls-key", "k", "--tls-cert and --tls-key go together");
+	refused(
+		"--trusted-proxy", "10.0.0.1/8",
+		"--trusted-proxy must be an address or a network, as 127.0.0.1 or 10.0.0.0/8, and there "
+		"may be 16");
 	is(parse_all(&config, 4, twice), NULL, "an option that is repeated");
 	ok(config.secret_files.count == 2 && strcmp(config.secret_files.items[0], "a=b/c") == 0 &&
 		   strcmp(config.secret_files.items[1], "d") == 0,
 	   "both values, in order");
+	config_free(&config);
+
+	env_name = "PEV_TRUSTED_PROXY";
+	env_value = "10.0.0.0/8 ::1";
+	is(parse(&config, NULL, NULL), NULL, "networks in the environment");
+	ok(config.proxies.count == 2 && strcmp(config.proxies.items[1], "::1") == 0, "both");
 	config_free(&config);
 
 	env_name = "PEV_CORS_ORIGIN";
