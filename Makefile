@@ -62,10 +62,10 @@ uninstall: uninstall-streamer
 endif
 
 install-streamer: streamer
-	$(MAKE) -C streamer install DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'
+	$(MAKE) -C streamer install DESTDIR='$(DESTDIR)' BINDIR='$(bindir)' DOCDIR='$(docdir)/pev-streamer'
 
 uninstall-streamer:
-	$(MAKE) -C streamer uninstall DESTDIR='$(DESTDIR)' BINDIR='$(bindir)'
+	$(MAKE) -C streamer uninstall DESTDIR='$(DESTDIR)' BINDIR='$(bindir)' DOCDIR='$(docdir)/pev-streamer'
 
 else # no PostgreSQL to build against
 

@@ -7,8 +7,8 @@ import { after, before } from 'node:test';
 import fs from 'node:fs';
 import path from 'node:path';
 import { EventSource } from 'eventsource';
-import { KeyRing } from './jwt.js';
-import { Database, DEADLINE, Streamer, poll, root, stopStack, streamerPath, test, within } from './harness.js';
+import { Authority } from './certificates.js';
+import { Database, DEADLINE, Streamer, poll, request, root, stopStack, streamerPath, test, within } from './harness.js';
 
 const readme = fs.readFileSync(path.join(root, 'README.md'), 'utf8');
 const blocks = [...readme.matchAll(/^```(\w*)\n([\s\S]*?)^```$/gm)].map(([, language, text]) => ({ language, text }));
@@ -36,9 +36,10 @@ function run(command, args, { input = '', env = {} } = {}) {
 }
 
 /** Text of the README with its paths and addresses as they are here. */
-const ring = new KeyRing();
+const ring = new Authority();
 ring.secret();
-const here = (text) => text.replaceAll('/etc/pev/secret', ring.file('secret'));
+ring.certificate('tls');
+const here = (text) => text.replace(/\/etc\/pev\/([a-z.]+)/g, (_, name) => ring.file(name));
 
 const psql = (input, ...args) => run('psql', ['-X', '-v', 'ON_ERROR_STOP=1', '-d', dsn(), ...args], { input });
 
@@ -100,6 +101,22 @@ test('with the key shown, the token and the ticket shown open the stream, and no
   } finally {
     await streamer.stop();
   }
+});
+
+test('the streamer speaks TLS, and trusts a proxy, as shown', async () => {
+  const commands = of('sh').filter((text) => /^pev-streamer.* --(tls|trusted)/.test(text));
+  assert.equal(commands.length, 2);
+  for (const command of commands) {
+    const args = here(command).trim().split(' ').slice(1).filter((word) => !/^(--listen|[\d.]+:\d+)$/.test(word));
+    const streamer = await Streamer.start({ dsn: dsn(), args });
+    assert.equal(streamer.url.startsWith('https:'), command.includes('--tls-cert'));
+    assert.equal((await request(`${streamer.url}/healthz`, { ca: ring.ca })).status, 200);
+    await streamer.stop();
+  }
+});
+
+test('every file that is linked to is there', () => {
+  for (const [, file] of readme.matchAll(/\]\(([^)#:]+)\)/g)) assert.ok(fs.existsSync(path.join(root, file)), file);
 });
 
 test('the JavaScript follows a stream to its end', async () => {
