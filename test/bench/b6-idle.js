@@ -17,7 +17,7 @@ const VARIANTS = {
 };
 
 /** Resident memory when it no longer moves. */
-async function settled(server) {
+export async function settled(server) {
   let last = server.residentBytes();
   for (let tries = 0; tries < 20; tries++) {
     await sleep(250);

@@ -2,8 +2,8 @@
 // Node. Each listens on a free port of 127.0.0.1.
 
 import fs from 'node:fs';
-import net from 'node:net';
 import path from 'node:path';
+import { freePort, listens, proxyCommand, proxyEnvironment } from '../../e2e/proxy-command.js';
 import { bench, cpuSeconds, peakBytes, residentBytes, root, said, scratchDir, start, stop } from './process.js';
 
 class Server {
@@ -32,7 +32,7 @@ class Server {
 export async function startStreamer(dsn, args = []) {
   const child = start(path.join(root, 'streamer/pev-streamer'),
     ['--listen', '127.0.0.1:0', '--dsn', dsn, '--max-clients', '20000', ...args]);
-  const [, port] = await said(child, child.stderr, /listening on http:\/\/127\.0\.0\.1:(\d+)/);
+  const [, port] = await said(child, child.stderr, /listening on https?:\/\/127\.0\.0\.1:(\d+)/);
   return new Server('pev', child, Number(port));
 }
 
@@ -40,15 +40,6 @@ export async function startRelay(dsn) {
   const child = start(process.execPath, [path.join(bench, 'relay.js'), dsn]);
   const [, port] = await said(child, child.stdout, /listening on (\d+)\n/);
   return new Server('relay', child, Number(port));
-}
-
-/** A port that is free now. */
-async function freePort() {
-  const server = net.createServer();
-  await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
-  const { port } = server.address();
-  await new Promise((resolve) => { server.close(resolve); });
-  return port;
 }
 
 /** nginx and the module: unpacked by "test/bin/deps bench", or the system's. */
@@ -103,16 +94,22 @@ ${temp}
   const child = start(nginx, ['-p', dir, '-e', 'stderr', '-c', `${dir}/nginx.conf`], {
     signal: 'TERM', env: { LD_PRELOAD: path.join(bench, 'build/nginx-paths.so'), NGINX_PATHS: dir },
   });
-  for (let tries = 0; ; tries++) {
-    if (await listens(port)) return new Server('nchan', child, port);
-    if (tries > 200 || child.exitCode !== null) throw new Error(`nginx does not listen: ${child.errors}`);
-    await new Promise((resolve) => { setTimeout(resolve, 25); });
-  }
+  return whenListening(new Server('nchan', child, port));
 }
 
-function listens(port) {
-  return new Promise((resolve) => {
-    const socket = net.connect(port, '127.0.0.1', () => { socket.destroy(); resolve(true); });
-    socket.on('error', () => resolve(false));
-  });
+/** nginx or Caddy before a streamer on a port, as they are shipped for it. */
+export async function startProxy(name, upstream, { cert, key }) {
+  const dir = fs.mkdtempSync(path.join(scratchDir(), `${name}.`));
+  const port = await freePort();
+  const [program, ...args] = proxyCommand(name, { dir, port, upstream, cert, key });
+  return whenListening(new Server(name, start(program, args, { signal: 'TERM', env: proxyEnvironment(dir) }), port));
+}
+
+/** A server that does not say when it is there. */
+async function whenListening(server) {
+  for (let tries = 0; ; tries++) {
+    if (await listens(server.port)) return server;
+    if (tries > 200 || server.child.exitCode !== null) throw new Error(`${server.name} does not listen: ${server.child.errors}`);
+    await new Promise((resolve) => { setTimeout(resolve, 25); });
+  }
 }
