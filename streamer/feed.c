@@ -32,6 +32,7 @@ static struct
 	int64_t poll;
 	Timer poll_timer;
 	size_t turn; /* which kind of query is next */
+	bool rung;   /* while it was not known which stream has which id */
 } feed;
 
 /* Something may have happened in any stream. */
@@ -63,6 +64,7 @@ feed_on_doorbell(const char *payload)
 			return;
 		if (token == DOORBELL_NEW)
 		{
+			newid_reset();
 			lookup_everything();
 			return;
 		}
@@ -72,6 +74,8 @@ feed_on_doorbell(const char *payload)
 			return;
 		}
 		stream = hub_find(id);
+		/* it may be for another stream, and be younger than the look that will tell */
+		feed.rung = feed.rung || lookup_is_unsure();
 		if (stream == NULL)
 			newid_ask(id);
 		else if (seq > stream->tail)
@@ -93,6 +97,8 @@ feed_on_live(const char *payload)
 	}
 	metric_add(METRIC_EVENTS_UNSTORED, 1);
 	stream = event.global ? NULL : hub_find(event.stream);
+	if (stream != NULL && stream->unsure && !stream->numeric)
+		stream = NULL;
 	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
 	if (event.global)
 		subscriber_send_everywhere(frame);
@@ -157,6 +163,7 @@ static void
 feed_on_lost(void)
 {
 	feed_comment("the database is not available; events will follow when it is back");
+	feed.rung = false;
 	newid_reset();
 	lookup_give_up();
 	ticket_give_up();
@@ -178,6 +185,11 @@ feed_pump(void)
 	/* Likewise: nothing is read by an id that may be another stream's by now. */
 	if (lookup_is_unsure() && db_is_idle())
 		lookup_send();
+	else if (feed.rung && db_is_idle())
+	{
+		feed.rung = false;
+		feed_look_everywhere();
+	}
 	for (size_t i = 0; i < count && db_is_idle(); i++)
 	{
 		feed.turn = (feed.turn + 1) % count;
