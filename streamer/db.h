@@ -53,7 +53,6 @@ extern void db_stop(void);
 extern bool db_is_up(void);
 extern bool db_is_idle(void);
 extern const char *db_trouble(int64_t *since);
-extern int64_t db_bigint(const PGresult *row, int column);
 extern void db_send(DbStatement statement, int count, const char *const *params, DbRow row,
 					DbDone done);
 

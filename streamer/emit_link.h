@@ -5,46 +5,26 @@
 #ifndef PEV_EMIT_LINK_H
 #define PEV_EMIT_LINK_H
 
-#include <stdbool.h>
-#include <libpq-fe.h>
-
 #include "emission.h"
-#include "loop.h"
+#include "link.h"
 
-typedef enum EmitLinkState
-{
-	LINK_DOWN,
-	LINK_CONNECTING, /* PQconnectPoll */
-	LINK_SETUP,      /* finding the extension, preparing */
-	LINK_IDLE,
-	LINK_BUSY, /* with an emission */
-	LINK_STATES
-} EmitLinkState;
-
-/* Zeroed, but for watch.fd, which is -1.  It outlives the loop's turns. */
 typedef struct EmitLink
 {
-	EmitLinkState state;
-	PGconn *conn;
-	Watch watch;
-	bool flushing;  /* waiting for the socket to take more of a query */
-	Timer patience; /* when to give up on the server */
-	int step;
-	char *schema;       /* quoted */
+	Link base;
 	Emission *emission; /* while busy */
-	PGresult *result;   /* its first row, or its first error, which outweighs it */
+	bool stale;         /* the session is good for no other */
 } EmitLink;
 
-/* What all links have in common. */
+/* What is told about links. */
 typedef struct EmitLinkHooks
 {
-	const char *dsn;                            /* NULL: libpq's environment */
-	int64_t timeout;                            /* of a statement, in milliseconds */
 	void (*idle)(EmitLink *link);               /* it can be given an emission */
 	void (*down)(bool was_up, const char *why); /* it has to be connected again */
 } EmitLinkHooks;
 
-extern void emit_link_connect(EmitLink *link, const EmitLinkHooks *hooks);
+/* timeout: of a statement, in milliseconds; hooks and dsn stay the caller's. */
+extern void emit_link_init(const char *dsn, int64_t timeout, const EmitLinkHooks *hooks);
+extern void emit_link_connect(EmitLink *link);
 extern void emit_link_send(EmitLink *link, Emission *emission);
 extern void emit_link_close(EmitLink *link);
 

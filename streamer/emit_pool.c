@@ -18,14 +18,10 @@
 #include "loop.h"
 #include "problem.h"
 
-#define POOL_DELAY_FIRST  100
-#define POOL_DELAY_MOST   5000
-#define POOL_DELAY_JITTER 25
-#define POOL_BUSY_RETRY   1000 /* when to try again, if it is only that there is much to do */
+#define POOL_BUSY_RETRY 1000 /* when to try again, if it is only that there is much to do */
 
 static struct
 {
-	EmitLinkHooks hooks;
 	int64_t timeout;
 	size_t most_waiting;
 	int size;
@@ -33,30 +29,29 @@ static struct
 	TAILQ_HEAD(, Emission) queue; /* by deadline */
 	size_t waiting;
 	Timer deadline;
-	int64_t delay;      /* of the next attempt, if this one fails */
+	LinkRetry retries;
 	int64_t down_until; /* by loop_now */
-	char last_error[200];
 } pool;
 
 static const char away[] = "The database is not available.";
 
 /* How many links are in this state? */
 static int
-pool_count(EmitLinkState state)
+pool_count(LinkState state)
 {
 	int count = 0;
 
 	for (int i = 0; i < pool.size; i++)
-		count += pool.links[i].state == state;
+		count += pool.links[i].base.state == state;
 	return count;
 }
 
 /* A link in this state, or NULL. */
 static EmitLink *
-pool_find(EmitLinkState state)
+pool_find(LinkState state)
 {
 	for (int i = 0; i < pool.size; i++)
-		if (pool.links[i].state == state)
+		if (pool.links[i].base.state == state)
 			return &pool.links[i];
 	return NULL;
 }
@@ -144,7 +139,7 @@ pool_dispatch(void)
 	}
 	if (next != NULL && pool_count(LINK_CONNECTING) + pool_count(LINK_SETUP) == 0 &&
 		loop_now() >= pool.down_until && (link = pool_find(LINK_DOWN)) != NULL)
-		emit_link_connect(link, &pool.hooks);
+		emit_link_connect(link);
 	pool_wait();
 }
 
@@ -160,9 +155,8 @@ static void
 pool_on_idle(EmitLink *link)
 {
 	(void) link;
-	pool.delay = POOL_DELAY_FIRST;
+	pool.retries = (LinkRetry){0};
 	pool.down_until = 0;
-	pool.last_error[0] = '\0';
 	pool_dispatch();
 }
 
@@ -172,14 +166,9 @@ pool_on_down(bool was_up, const char *why)
 {
 	Emission *emission;
 
-	if (strcmp(why, pool.last_error) != 0)
-		log_warning("database, to emit: %s", why);
-	strncpy(pool.last_error, why, sizeof(pool.last_error) - 1);
+	link_retry_log(&pool.retries, ", to emit", why);
 	if (!was_up)
-	{
-		pool.down_until = loop_now() + loop_jitter(pool.delay, POOL_DELAY_JITTER);
-		pool.delay = pool.delay * 2 > POOL_DELAY_MOST ? POOL_DELAY_MOST : pool.delay * 2;
-	}
+		pool.down_until = loop_now() + link_retry_delay(&pool.retries);
 	if (!was_up && pool_count(LINK_DOWN) == pool.size)
 		while ((emission = TAILQ_FIRST(&pool.queue)) != NULL)
 			pool_refuse(emission, away, pool_pause());
@@ -224,15 +213,16 @@ emit_pool_connections(void)
 void
 emit_pool_start(const Config *config)
 {
-	pool.hooks = (EmitLinkHooks){config->emit_dsn != NULL ? config->emit_dsn : config->dsn,
-								 config->emit_timeout, pool_on_idle, pool_on_down};
+	static const EmitLinkHooks hooks = {pool_on_idle, pool_on_down};
+
+	emit_link_init(config->emit_dsn != NULL ? config->emit_dsn : config->dsn, config->emit_timeout,
+				   &hooks);
 	pool.timeout = config->emit_timeout;
 	pool.most_waiting = (size_t) config->emit_queue;
 	pool.size = (int) config->emit_connections;
-	pool.delay = POOL_DELAY_FIRST;
 	TAILQ_INIT(&pool.queue);
 	for (int i = 0; i < pool.size; i++)
-		pool.links[i].watch.fd = -1;
+		pool.links[i].base.watch.fd = -1;
 }
 
 /* Send back what has not been sent; the rest is waited for. */

@@ -31,6 +31,7 @@
 #include <string.h>
 
 #include "db.h"
+#include "link.h"
 #include "loop.h"
 #include "mem.h"
 #include "metrics.h"
@@ -158,7 +159,7 @@ reader_want_page(Place *place)
 static int64_t
 row_age(const PGresult *row)
 {
-	int64_t age = db_bigint(row, READ_CLOCK) - db_bigint(row, READ_BORN);
+	int64_t age = row_bigint(row, READ_CLOCK) - row_bigint(row, READ_BORN);
 
 	return age > 0 ? age : 0;
 }
@@ -203,7 +204,7 @@ reader_take_row(Read *read, const PGresult *row)
 		return;
 	age = row_age(row);
 	frame =
-		frame_event(db_bigint(row, READ_SEQ), PQgetvalue(row, 0, READ_TYPE),
+		frame_event(row_bigint(row, READ_SEQ), PQgetvalue(row, 0, READ_TYPE),
 					(size_t) PQgetlength(row, 0, READ_TYPE), PQgetvalue(row, 0, READ_DATA) + 1,
 					(size_t) PQgetlength(row, 0, READ_DATA) - 1, *PQgetvalue(row, 0, READ_LAST));
 	frame->born = loop_clock() - age;
@@ -246,7 +247,7 @@ reader_end_read(Read *read, bool ok)
 static void
 reader_on_row(const PGresult *row)
 {
-	int place = (int) db_bigint(row, READ_ORD) - 1;
+	int place = (int) row_bigint(row, READ_ORD) - 1;
 
 	if (place < reader.read_ended || place >= reader.read_count)
 		return;
