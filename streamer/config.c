@@ -105,6 +105,8 @@ static const Option options[] = {
 	 "DURATION",
 	 "how long the body of a request may take to come; its header, that much longer than "
 	 "--send-timeout"},
+	{"--max-exports", "PEV_MAX_EXPORTS", OPTION_COUNT, "4", 1, 1000, AT(max_exports), "NUMBER",
+	 "streams that are exported at once; those who want more are told to come back later"},
 	{"--jwt-secret-file", "PEV_JWT_SECRET_FILE", OPTION_FILES, NULL, 0, 0, AT(secret_files), "FILE",
 	 "secret of at least 32 bytes that tokens are signed with (HS256), or KID=FILE; may be "
 	 "repeated; "

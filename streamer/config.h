@@ -58,6 +58,7 @@ typedef struct Config
 	int64_t max_body_bytes;
 	int64_t bodies_bytes;
 	int64_t body_timeout;
+	int64_t max_exports;
 	StringList secret_files;
 	StringList key_files;
 	char *audience; /* NULL: not looked at, as the next */

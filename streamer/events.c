@@ -3,23 +3,13 @@
  *		Requests for streams of events, and the connections of subscribers.
  *
  * The connection of a subscriber that lacks nothing is suspended, for a content
- * reader that returns 0 unsuspended is called again at once, for ever.  A
- * suspended connection does not notice hang-ups, so the loop watches the socket of
- * every subscriber.
- *
- * Whether a subscriber is dead, the kernel judges (TCP_USER_TIMEOUT): nothing has
- * been taken of what waits in its socket for --send-timeout.  libmicrohttpd would
- * judge by when it last wrote itself, and so, after a halt of this process, close
- * those whom it was about to write to.
+ * reader that returns 0 unsuspended is called again at once, for ever.
  *
  * 503 and 429 end an EventSource for good, so one that cannot be served is
  * answered 200, told when to come back, and let go.  Others, who do not say
  * that they accept an event stream, get the plain status.
  */
-#include <errno.h>
 #include <inttypes.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +20,7 @@
 #include "db.h"
 #include "events.h"
 #include "frame.h"
+#include "hang_up.h"
 #include "hub.h"
 #include "log.h"
 #include "lookup.h"
@@ -38,14 +29,7 @@
 #include "selection.h"
 #include "ticket.h"
 
-/*
- * An HTTP/1.1 response is written straight into the connection's memory; one of
- * HTTP/1.0, which proxies like to speak, needs a buffer of its own.
- */
-#define HTTP_1_1_BLOCK        64
-#define HTTP_1_0_BLOCK        (8 * 1024)
-#define HTTP_UNSENT           (64 * 1024) /* bytes that may wait in a subscriber's socket */
-#define RETRY_JITTER          25          /* percent, as below */
+#define RETRY_JITTER          25 /* percent, as below */
 #define COME_BACK_JITTER      50
 #define COME_BACK_DRAIN       5 /* times --retry */
 #define COME_BACK_OVERLOAD    15
@@ -195,48 +179,14 @@ events_on_room(void *arg, uint64_t pos, char *out, size_t size)
 	return filled;
 }
 
-/* Has TCP given the peer up?  It says so once, and whoever sees it first asks. */
-static void
-request_check_timeout(const Request *req)
-{
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	if (getsockopt(req->hang_up.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0 || error != ETIMEDOUT)
-		return;
-	metric_add(METRIC_EVICTED_SEND_TIMEOUT, 1);
-	log_write(LOG_INFO, req->client, "closed: it took nothing for the send time-out");
-}
-
 /* The peer has closed its side, or TCP has given it up. */
 static void
 events_on_hang_up(void *arg, uint32_t events)
 {
 	Request *req = arg;
 
-	if (events & EPOLLERR)
-		request_check_timeout(req);
-	loop_unwatch(&req->hang_up);
+	hang_up_end(req, events);
 	subscriber_hang_up(req->sub);
-}
-
-/* Watch for the peer's hang-up, and let TCP give up on one that takes nothing. */
-static void
-request_watch(Request *req)
-{
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-	unsigned int patience = (unsigned int) serving.config->send_timeout;
-	int unsent = HTTP_UNSENT;
-
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience, sizeof(patience));
-	/*
-	 * A socket counts as writable again only when a third of its buffer is free,
-	 * and the kernel lets that buffer grow to megabytes: a slow reader would seem
-	 * to make no progress for longer than the time-out.  This bounds what waits
-	 * there, and with it the kernel's memory for slow readers.
-	 */
-	(void) setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-	loop_watch(&req->hang_up, fd, EPOLLRDHUP | EPOLLET, events_on_hang_up, req);
 }
 
 /* Log what happens to its streams. */
@@ -256,19 +206,11 @@ request_log(const Request *req, const char *what)
 static enum MHD_Result
 request_open_stream(Request *req)
 {
-	struct MHD_Response *response =
-		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
-										  req->chunked ? HTTP_1_1_BLOCK : HTTP_1_0_BLOCK,
-										  events_on_room, req, NULL);
+	struct MHD_Response *response = respond_by_reader(req, events_on_room);
 	int64_t retry = loop_jitter(serving.config->retry, RETRY_JITTER);
 
-	if (response == NULL)
-		log_fatal("cannot make a response");
 	response_stream_headers(response);
-	/* libmicrohttpd ends even an empty chunked body with a chunk, HEAD or not. */
-	if (req->head)
-		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-	else
+	if (!req->head)
 	{
 		request_limit_time(req, false);
 		subscriber_open(req->sub,
@@ -349,7 +291,7 @@ request_subscribe(Request *req, Selection *selection)
 	free(req->target);
 	req->target = NULL;
 	access_attach(req);
-	request_watch(req);
+	hang_up_watch(req, serving.config->send_timeout, events_on_hang_up);
 	if (lookup_admit(req->sub))
 	{
 		subscriber_admit(req->sub, req->sub->verdict);
@@ -385,10 +327,8 @@ events_end(Request *req, enum MHD_RequestTerminationCode code)
 	access_end(req);
 	if (req->sub == NULL)
 		return;
-	if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK && req->hang_up.fd >= 0)
-		request_check_timeout(req);
 	request_log(req, "closed");
-	loop_unwatch(&req->hang_up);
+	hang_up_unwatch(req, code);
 	subscriber_free(req->sub);
 	req->sub = NULL;
 	request_leave(req);

@@ -21,6 +21,7 @@
 #include "emit.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "export.h"
 #include "forwarded.h"
 #include "header.h"
 #include "host.h"
@@ -39,7 +40,8 @@
 
 typedef struct Route
 {
-	const char *path; /* one that ends in a slash goes on with a key */
+	const char *path;   /* one that ends in a slash goes on with a key */
+	const char *suffix; /* after the key; NULL: nothing */
 	const char *allow;
 	Handler handler;
 	Handler post; /* called when the header is there, before the body; NULL: POST is not allowed */
@@ -60,11 +62,12 @@ static struct
 #define ALLOW_POSTING "GET, HEAD, OPTIONS, POST"
 
 static const Route routes[] = {
-	{"/events", ALLOW_READING, events_request, NULL},
-	{"/events/", ALLOW_POSTING, events_request, emit_request},
-	{"/healthz", ALLOW_READING, status_healthz, NULL},
-	{"/metrics", ALLOW_READING, status_metrics, NULL},
-	{"/readyz", ALLOW_READING, status_readyz, NULL},
+	{"/events", NULL, ALLOW_READING, events_request, NULL},
+	{"/events/", NULL, ALLOW_POSTING, events_request, emit_request},
+	{"/events/", "/export", ALLOW_READING, export_request, NULL},
+	{"/healthz", NULL, ALLOW_READING, status_healthz, NULL},
+	{"/metrics", NULL, ALLOW_READING, status_metrics, NULL},
+	{"/readyz", NULL, ALLOW_READING, status_readyz, NULL},
 };
 
 /* ---- requests ---- */
@@ -221,6 +224,23 @@ request_is_misdirected(const Request *req)
 	return host != NULL && !host_is_ours(host);
 }
 
+/* Does the path, of this length, lead to the route? */
+static bool
+route_matches(const Route *route, const char *path, size_t len)
+{
+	size_t prefix = strlen(route->path);
+	bool has_key = route->path[prefix - 1] == '/';
+	size_t key = has_key && len > prefix ? strcspn(path + prefix, "/?") : 0;
+	size_t rest = prefix + key;
+
+	if (len < prefix || strncmp(path, route->path, prefix) != 0 || has_key != (key > 0))
+		return false;
+	if (route->suffix == NULL)
+		return len == rest;
+	return len == rest + strlen(route->suffix) &&
+		   strncmp(path + rest, route->suffix, len - rest) == 0;
+}
+
 /* The route of the request's path, or NULL. */
 static const Route *
 request_route(const Request *req)
@@ -228,16 +248,8 @@ request_route(const Request *req)
 	size_t len = strcspn(req->target, "?");
 
 	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++)
-	{
-		size_t prefix = strlen(routes[i].path);
-
-		if (len < prefix || strncmp(req->target, routes[i].path, prefix) != 0)
-			continue;
-		if (len == prefix ? routes[i].path[prefix - 1] != '/'
-						  : routes[i].path[prefix - 1] == '/' &&
-								memchr(req->target + prefix, '/', len - prefix) == NULL)
+		if (route_matches(&routes[i], req->target, len))
 			return &routes[i];
-	}
 	return NULL;
 }
 
@@ -346,6 +358,8 @@ http_on_request(void *cls, struct MHD_Connection *conn, const char *url, const c
 	(void) cls, (void) conn, (void) url;
 	if (req->sub != NULL)
 		return events_continue(req);
+	if (req->export != NULL)
+		return export_continue(req);
 	if (!req->begun)
 		return request_begin(req, method, version);
 	if (*body_len > 0)
@@ -390,6 +404,7 @@ http_on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
 		return;
 	*con_cls = NULL;
 	events_end(req, code);
+	export_end(req, code);
 	emit_end(req);
 	body_end(&req->body);
 	if (req->early != NULL)
@@ -427,7 +442,8 @@ static void
 http_raise_files(void)
 {
 	struct rlimit files;
-	int64_t others = HTTP_SPARE_CLIENTS + HTTP_SPARE_FILES + http.config->emit_connections;
+	int64_t others = HTTP_SPARE_CLIENTS + HTTP_SPARE_FILES + http.config->emit_connections +
+					 http.config->max_exports;
 	rlim_t wanted = (rlim_t) (http.config->max_clients + others);
 
 	http.max_clients = http.config->max_clients;
@@ -463,6 +479,7 @@ http_start(const Config *config)
 	events_start(config, http.max_clients);
 	bodies_start(config);
 	emit_start(config);
+	export_start(config);
 	forwarded_start(&config->proxies);
 	handshakes_start(config->send_timeout);
 	http.listener = listen_open(&config->listen);
@@ -472,10 +489,11 @@ http_start(const Config *config)
 		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
 		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
 		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned int) http.max_clients + HTTP_SPARE_CLIENTS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-		(size_t) HTTP_CONNECTION_MEMORY, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
-		MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-		http_on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
+		(unsigned int) (http.max_clients + http.config->max_exports) + HTTP_SPARE_CLIENTS,
+		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
+		MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+		http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
+		MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
 		tls_is_on() ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_retrieve,
 		MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
 	if (http.daemon == NULL)
@@ -530,6 +548,7 @@ void
 http_stop(void)
 {
 	emit_stop();
+	export_stop();
 	http_run();
 	handshakes_stop();
 	loop_unwatch(&http.watch);

@@ -23,6 +23,7 @@
 #include "db.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "export_read.h"
 #include "feed.h"
 #include "host.h"
 #include "http.h"
@@ -132,7 +133,8 @@ main_loop(void)
 	int64_t since;
 
 	while (state == MAIN_SERVING ||
-		   (state == MAIN_DRAINING && (subscriber_count() > 0 || emit_pool_load() > 0)))
+		   (state == MAIN_DRAINING &&
+			(subscriber_count() > 0 || emit_pool_load() > 0 || export_count() > 0)))
 	{
 		loop_turn(http_patience());
 		feed_pump();

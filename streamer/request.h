@@ -13,6 +13,7 @@
 #include "access_log.h"
 #include "body.h"
 #include "emission.h"
+#include "export_read.h"
 #include "grant.h"
 #include "handshake.h"
 #include "loop.h"
@@ -40,6 +41,7 @@ typedef struct Request
 	Watch hang_up;
 	Body body;
 	Emission *emission;         /* of a request that emits, once its header has been found valid */
+	Export *export;             /* of a request for one, once it has been found valid */
 	struct MHD_Response *early; /* the answer, while the body is still coming; NULL: none yet */
 	unsigned int early_status;
 	AccessEntry access;

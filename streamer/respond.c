@@ -1,6 +1,6 @@
 /*
  * respond.c
- *		Responses that are no streams: problems, small documents, no content.
+ *		Responses: problems, small documents, no content, and what streams have in common.
  *
  * Every function queues the response, or returns it for headers of its own.
  */
@@ -15,6 +15,13 @@
 #include "problem.h"
 #include "request.h"
 #include "respond.h"
+
+/*
+ * An HTTP/1.1 response is written straight into the connection's memory; one of
+ * HTTP/1.0, which proxies like to speak, needs a buffer of its own.
+ */
+#define HTTP_1_1_BLOCK 64
+#define HTTP_1_0_BLOCK (8 * 1024)
 
 /* Add a header; only memory can be lacking. */
 void
@@ -38,6 +45,23 @@ respond_text(const char *type, const char *body)
 		respond_header(response, "Content-Type", type);
 	respond_header(response, "X-Content-Type-Options", "nosniff");
 	respond_header(response, "Cache-Control", "no-store");
+	return response;
+}
+
+/* Make a response whose body the reader is asked for, as there is room, with the request. */
+struct MHD_Response *
+respond_by_reader(Request *req, MHD_ContentReaderCallback reader)
+{
+	struct MHD_Response *response =
+		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN,
+										  req->chunked ? HTTP_1_1_BLOCK : HTTP_1_0_BLOCK, reader,
+										  req, NULL);
+
+	if (response == NULL)
+		log_fatal("cannot make a response");
+	/* libmicrohttpd ends even an empty chunked body with a chunk, HEAD or not. */
+	if (req->head)
+		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
 	return response;
 }
 

@@ -1,14 +1,17 @@
 /*
  * respond.h
- *		Responses that are no streams: problems, small documents, no content.
+ *		Responses: problems, small documents, no content, and what streams have in common.
  */
 #ifndef PEV_RESPOND_H
 #define PEV_RESPOND_H
 
 #include <microhttpd.h>
 
+#include "request.h"
+
 extern void respond_header(struct MHD_Response *response, const char *name, const char *value);
 extern struct MHD_Response *respond_text(const char *type, const char *body);
+extern struct MHD_Response *respond_by_reader(Request *req, MHD_ContentReaderCallback reader);
 extern enum MHD_Result respond_send(struct MHD_Connection *conn, unsigned int status,
 									struct MHD_Response *response);
 extern enum MHD_Result respond_bad(struct MHD_Connection *conn, const char *detail);

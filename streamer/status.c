@@ -9,6 +9,7 @@
 #include "db.h"
 #include "emit_pool.h"
 #include "events.h"
+#include "export_read.h"
 #include "hub.h"
 #include "metrics.h"
 #include "page.h"
@@ -64,6 +65,7 @@ status_measure(Request *req)
 	metric_set(METRIC_EMIT_PENDING, (int64_t) emit_pool_load());
 	metric_set(METRIC_EMIT_CONNECTIONS, (int64_t) emit_pool_connections());
 	metric_set(METRIC_BODY_BYTES, (int64_t) bodies_bytes());
+	metric_set(METRIC_EXPORTS, (int64_t) export_count());
 	metric_set(METRIC_DATABASE_UP, db_is_up());
 	process_measure();
 }
