@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import net from 'node:net';
-import { SseClient, executionEvents, newExecution, poll, request, useStack, test } from './harness.js';
+import { SseClient, executionEvents, newExecution, poll, request, useStack, test, within } from './harness.js';
 
 const stack = useStack({ streamer: { args: ['--heartbeat', '1s', '--retry', '2s'] } });
 
@@ -275,9 +275,10 @@ test('HTTP/1.0, as proxies speak it, gets the same bytes, unchunked, to the end 
   const id = newExecution();
   await emitAll(id, Array.from({ length: 40 }, (_, i) => progress('m'.repeat(500 * (i % 5)))));
   const { socket, text } = rawRequest(`GET /events/${id} HTTP/1.0\r\n\r\n`);
+  const ended = new Promise((resolve) => socket.once('end', resolve));
   await poll(() => text().includes('id: 40\n'), 'history');
   await emitAll(id, [progress('live'), end]);
-  await new Promise((resolve) => socket.once('end', resolve));
+  await within(ended, 'the end of the connection');
   const [head, body] = text().split(/\r\n\r\n(.*)/s);
   assert.match(head, /^HTTP\/1\.[01] 200 /);
   assert.doesNotMatch(head, /transfer-encoding/i);
