@@ -63,7 +63,8 @@ static void
 main_on_deadline(void *arg)
 {
 	(void) arg;
-	log_warning("stopping with %zu clients not told to come back", subscriber_count());
+	log_warning("stopping with %zu clients not told to come back, and %zu exports not finished",
+				subscriber_count(), export_count());
 	state = MAIN_DONE;
 }
 
