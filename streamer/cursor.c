@@ -336,6 +336,15 @@ query_parse(const char *text, Cursor *cursor, TypeFilter *filter)
 	return error;
 }
 
+/* Add the names as an array of PostgreSQL's; they hold neither quotes nor backslashes. */
+void
+filter_render(const TypeFilter *filter, Buf *out)
+{
+	for (int i = 0; i < filter->count; i++)
+		buf_format(out, "%s\"%s\"", i > 0 ? "," : "{", filter->names[i]);
+	buf_text(out, "}");
+}
+
 /* Release a filter's names. */
 void
 filter_free(TypeFilter *filter)

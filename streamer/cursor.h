@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mem.h"
+
 #define STREAM_KEY_MAX  200 /* bytes in a stream's key */
 #define TYPE_NAME_MAX   63  /* bytes in a type's name: an enum label */
 #define TYPE_FILTER_MAX 128 /* names in one filter */
@@ -54,6 +56,7 @@ typedef const char *(*QueryTake)(void *arg, const char *name, const char *value)
 extern const char *query_each(const char *query, const char *const *names, QueryTake take,
 							  void *arg);
 extern const char *query_parse(const char *query, Cursor *cursor, TypeFilter *filter);
+extern void filter_render(const TypeFilter *filter, Buf *out);
 extern void filter_free(TypeFilter *filter);
 
 #endif

@@ -18,31 +18,31 @@
 #include "log.h"
 #include "problem.h"
 
-#define LINK_LOG_INTERVAL 10000
-#define LINK_PATIENCE     5000 /* beyond the statement's time-out: for commit, network, connecting */
+#define EMIT_LOG_INTERVAL 10000
+#define EMIT_PATIENCE     5000 /* beyond the statement's time-out: for commit, network, connecting */
 
 /*
  * $1 stream, $2 events, $3: are global events, which go to all subscribers of all
  * streams, allowed?  $4 idempotency key.  The first column says whether that
  * forbids it.
  */
-#define LINK_STATEMENT(call)                                                                       \
+#define EMIT_STATEMENT(call)                                                                       \
 	"SELECT f.forbidden, CASE WHEN NOT f.forbidden THEN " call " END"                              \
 	" FROM (SELECT NOT $3::boolean AND EXISTS ("                                                   \
 	"  SELECT FROM pg_catalog.jsonb_array_elements($2::jsonb) e"                                   \
 	"  JOIN @schema@.pev_event_type t ON t.name = e->>'type' WHERE t.global) AS forbidden) f"
 
-enum LinkEmit
+enum EmitStatement
 {
-	LINK_EMIT,
-	LINK_EMIT_ONCE,
-	LINK_STATEMENTS
+	EMIT_PLAIN,
+	EMIT_ONCE,
+	EMIT_STATEMENTS
 };
 
-static const LinkStatement link_statements[LINK_STATEMENTS] = {
-	[LINK_EMIT] = {"pev_emit", LINK_STATEMENT("@schema@.pev_emit_batch($1::text, $2::jsonb)")},
-	[LINK_EMIT_ONCE] = {"pev_emit_once",
-						LINK_STATEMENT("@schema@.pev_emit_once($1::text, $4::text, $2::jsonb)")},
+static const LinkStatement emit_statements[EMIT_STATEMENTS] = {
+	[EMIT_PLAIN] = {"pev_emit", EMIT_STATEMENT("@schema@.pev_emit_batch($1::text, $2::jsonb)")},
+	[EMIT_ONCE] = {"pev_emit_once",
+				   EMIT_STATEMENT("@schema@.pev_emit_once($1::text, $4::text, $2::jsonb)")},
 };
 
 static struct
@@ -54,7 +54,7 @@ static struct
 
 /* Give an emission its answer. */
 static void
-link_answer(EmitLink *link)
+emit_link_answer(EmitLink *link)
 {
 	Emission *emission = link->emission;
 
@@ -64,7 +64,7 @@ link_answer(EmitLink *link)
 
 /* It is not known what has become of an emission. */
 static void
-link_answer_unknown(EmitLink *link)
+emit_link_answer_unknown(EmitLink *link)
 {
 	Emission *emission = link->emission;
 
@@ -74,7 +74,7 @@ link_answer_unknown(EmitLink *link)
 				  "The database went away before it answered, so whether this is stored is not "
 				  "known. With an Idempotency-Key it can be sent again and is stored once.");
 	problem_end(&emission->answer);
-	link_answer(link);
+	emit_link_answer(link);
 }
 
 /* Close the connection; an emission that was under way is answered. */
@@ -83,29 +83,29 @@ emit_link_close(EmitLink *link)
 {
 	link_close(&link->base);
 	if (link->emission != NULL)
-		link_answer_unknown(link);
+		emit_link_answer_unknown(link);
 }
 
 static void
-link_on_down(Link *base, LinkState was, const char *trouble, const char *why)
+emit_link_on_down(Link *base, LinkState was, const char *trouble, const char *why)
 {
 	EmitLink *link = (EmitLink *) base;
 
 	(void) trouble;
 	if (link->emission != NULL)
-		link_answer_unknown(link);
+		emit_link_answer_unknown(link);
 	emit_links.hooks->down(was == LINK_IDLE || was == LINK_BUSY, why);
 }
 
 static void
-link_on_ready(Link *base)
+emit_link_on_ready(Link *base)
 {
 	emit_links.hooks->idle((EmitLink *) base);
 }
 
 /* The statement's row is there; but the transaction is yet to be committed. */
 static void
-link_take_row(Emission *emission, const PGresult *row)
+emit_link_take_row(Emission *emission, const PGresult *row)
 {
 	if (*PQgetvalue(row, 0, 0) == 't')
 	{
@@ -129,11 +129,11 @@ link_take_row(Emission *emission, const PGresult *row)
 
 /* Log an error of the database, but not for each client. */
 static void
-link_log(const EmitError *error)
+emit_link_log(const EmitError *error)
 {
 	static int64_t last;
 
-	if (last != 0 && loop_now() - last < LINK_LOG_INTERVAL)
+	if (last != 0 && loop_now() - last < EMIT_LOG_INTERVAL)
 		return;
 	last = loop_now();
 	log_warning("database: events were not stored: %s (SQLSTATE %s)", error->message,
@@ -142,7 +142,7 @@ link_log(const EmitError *error)
 
 /* The transaction is rolled back, perhaps after the row was there. */
 static void
-link_refuse(EmitLink *link, const PGresult *result)
+emit_link_refuse(EmitLink *link, const PGresult *result)
 {
 	Emission *emission = link->emission;
 	const EmitError error = {PQresultErrorField(result, PG_DIAG_SQLSTATE),
@@ -156,7 +156,7 @@ link_refuse(EmitLink *link, const PGresult *result)
 	emission->status = refusal.status;
 	link->stale = refusal.stale;
 	if (refusal.alarming)
-		link_log(&error);
+		emit_link_log(&error);
 }
 
 /* Is it an error of the statement, rather than the end of the connection? */
@@ -171,26 +171,26 @@ result_is_refusal(const PGresult *result)
 }
 
 static void
-link_on_result(Link *base, const PGresult *result)
+emit_link_on_result(Link *base, const PGresult *result)
 {
 	EmitLink *link = (EmitLink *) base;
 	ExecStatusType status = PQresultStatus(result);
 
 	if (status == PGRES_SINGLE_TUPLE)
-		link_take_row(link->emission, result);
+		emit_link_take_row(link->emission, result);
 	else if (status != PGRES_TUPLES_OK && result_is_refusal(result))
-		link_refuse(link, result);
+		emit_link_refuse(link, result);
 	else if (status != PGRES_TUPLES_OK)
 		link_fail_query(base, result);
 }
 
 /* The transaction is at its end. */
 static void
-link_on_done(Link *base)
+emit_link_on_done(Link *base)
 {
 	EmitLink *link = (EmitLink *) base;
 
-	link_answer(link);
+	emit_link_answer(link);
 	if (link->stale)
 		link_fail(base, "stale", "the session is stale");
 	else
@@ -209,14 +209,14 @@ emit_link_init(const char *dsn, int64_t timeout, const EmitLinkHooks *hooks)
 	emit_links.hooks = hooks;
 	emit_links.kind = (LinkKind){
 		.dsn = dsn,
-		.patience = timeout + LINK_PATIENCE,
+		.patience = timeout + EMIT_PATIENCE,
 		.settings = emit_links.settings,
-		.statements = link_statements,
-		.statement_count = LINK_STATEMENTS,
-		.ready = link_on_ready,
-		.result = link_on_result,
-		.done = link_on_done,
-		.down = link_on_down,
+		.statements = emit_statements,
+		.statement_count = EMIT_STATEMENTS,
+		.ready = emit_link_on_ready,
+		.result = emit_link_on_result,
+		.done = emit_link_on_done,
+		.down = emit_link_on_down,
 	};
 }
 
@@ -237,6 +237,6 @@ emit_link_send(EmitLink *link, Emission *emission)
 
 	link->emission = emission;
 	link->stale = false;
-	link_send(&link->base, once ? LINK_EMIT_ONCE : LINK_EMIT, once ? 4 : 3, params, false);
+	link_send(&link->base, once ? EMIT_ONCE : EMIT_PLAIN, once ? 4 : 3, params, false);
 	emission->sent(emission);
 }

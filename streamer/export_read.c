@@ -231,13 +231,10 @@ export_finish(Export *export)
 static const char *
 types_render(const Export *export, Buf *out)
 {
-	const TypeFilter *types = &export->query.types;
-
-	/* The names hold neither quotes nor backslashes. */
-	for (int i = 0; i < types->count; i++)
-		buf_format(out, "%s\"%s\"", i > 0 ? "," : "{", types->names[i]);
-	buf_text(out, "}");
-	return types->count > 0 ? out->data : NULL;
+	if (export->query.types.count == 0)
+		return NULL;
+	filter_render(&export->query.types, out);
+	return out->data;
 }
 
 /* Look its stream up. */

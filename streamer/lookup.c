@@ -250,7 +250,6 @@ bool
 lookup_send_rest(void)
 {
 	Place *place = lookup_dequeue(&lookup.rests);
-	const TypeFilter *filter;
 	char id[24];
 	char after[24];
 	Buf types;
@@ -263,11 +262,7 @@ lookup_send_rest(void)
 	snprintf(id, sizeof(id), "%" PRId64, place->stream->id);
 	snprintf(after, sizeof(after), "%" PRId64, place->pos);
 	buf_init(&types);
-	/* The names hold neither quotes nor backslashes. */
-	filter = &place->sub->filter;
-	for (int i = 0; i < filter->count; i++)
-		buf_format(&types, "%s\"%s\"", i > 0 ? "," : "{", filter->names[i]);
-	buf_text(&types, "}");
+	filter_render(&place->sub->filter, &types);
 	params[2] = types.data;
 	db_send(DB_REST, 3, params, lookup_on_rest, lookup_on_rest_end);
 	buf_free(&types);
