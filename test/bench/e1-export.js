@@ -91,14 +91,14 @@ export async function run({ postgres, options }) {
   await postgres.drop('export');
 
   const what = `${count(events)} events of one execution`;
-  const speed = (name) => `${count(figure(files[name], 'rate'))} events/s, ${megabytes(figure(files[name], 'perSecond'))}/s`;
+  const speed = (name) => `${count(figure(files[name], 'rate'))} events/s (${megabytes(figure(files[name], 'perSecond'))}/s)`;
   const compared = (name, other) => ({
     pev: speed(name), peers: `psql \\copy ${count(figure(files[other], 'rate'))} events/s`,
     ratio: times(ratio(files[name], files[other], 'rate')), target: '–',
   });
   return [
     { id: 'E1', what: `export of ${what}, as CSV`, ...compared('csv', 'copy') },
-    { id: 'E1', what: 'the same with gzip, beside | gzip -1', ...compared('gzip', 'copyGzip') },
+    { id: 'E1', what: 'the same with gzip, beside COPY to gzip -1', ...compared('gzip', 'copyGzip') },
     { id: 'E1', what: 'the same as ndjson', pev: speed('ndjson'), target: '–' },
     {
       id: 'E1', what: 'the streamer’s peak memory', pev: megabytes(peak), peers: `after 1,000 events: ${megabytes(small)}`,
