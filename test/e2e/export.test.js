@@ -299,7 +299,7 @@ test('HEAD has the head that GET has, OPTIONS says what is allowed', async () =>
 });
 
 test('a connection takes one export after the other, and other requests', async () => {
-  const get = (target, more = '') => `GET ${target} HTTP/1.1\r\nHost: x\r\n${more}\r\n`;
+  const get = (target, more = '') => `GET ${target} HTTP/1.1\r\nHost: localhost\r\n${more}\r\n`;
   const target = `/events/${many}/export?after=${MANY - 2}`;
   let text = '';
   const socket = net.connect(stack.streamer.port, '127.0.0.1');
