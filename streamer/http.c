@@ -460,6 +460,13 @@ http_raise_files(void)
 				http.max_clients, http.config->max_clients, (unsigned long long) files.rlim_cur);
 }
 
+/* How many connections there may be. */
+static unsigned int
+http_connections(void)
+{
+	return (unsigned int) (http.max_clients + http.config->max_exports + HTTP_SPARE_CLIENTS);
+}
+
 /* The loop wakes up for libmicrohttpd; http_run does the work, once a turn. */
 static void
 http_on_event(void *arg, uint32_t events)
@@ -485,17 +492,18 @@ http_start(const Config *config)
 	http.listener = listen_open(&config->listen);
 	if (http.listener < 0)
 		return false;
-	http.daemon = MHD_start_daemon(
-		flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER, http_on_log, NULL,
-		MHD_OPTION_LISTEN_SOCKET, http.listener, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-		MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_CONNECTION_LIMIT,
-		(unsigned int) (http.max_clients + http.config->max_exports) + HTTP_SPARE_CLIENTS,
-		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
-		MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
-		http_no_unescape, NULL, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
-		MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
-		tls_is_on() ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END, tls_retrieve,
-		MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
+	http.daemon =
+		MHD_start_daemon(flags, 0, NULL, NULL, http_on_request, NULL, MHD_OPTION_EXTERNAL_LOGGER,
+						 http_on_log, NULL, MHD_OPTION_LISTEN_SOCKET, http.listener,
+						 MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+						 MHD_OPTION_CONNECTION_LIMIT, http_connections(),
+						 MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) HTTP_CONNECTION_MEMORY,
+						 MHD_OPTION_URI_LOG_CALLBACK, http_on_target, NULL,
+						 MHD_OPTION_UNESCAPE_CALLBACK, http_no_unescape, NULL,
+						 MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, NULL,
+						 MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, NULL,
+						 tls_is_on() ? MHD_OPTION_HTTPS_CERT_CALLBACK : MHD_OPTION_END,
+						 tls_retrieve, MHD_OPTION_HTTPS_PRIORITIES, TLS_PRIORITIES, MHD_OPTION_END);
 	if (http.daemon == NULL)
 	{
 		log_error("cannot start the HTTP server: %s", strerror(errno));
