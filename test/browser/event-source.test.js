@@ -133,8 +133,9 @@ test('a page whose name was made to lead here, so that it is of one origin with 
   for (const [host, status] of [['localhost', 200], ['evil.example', 421]]) {
     const answer = await tab.goto(`http://${host}:${stack.streamer.port}/healthz`);
     assert.equal(answer.status(), status, host);
-    await tab.evaluate(`window.source = new EventSource('/events/${id}')`);
-    await tab.evaluate(`window.seen = 0, source.addEventListener('progress', () => seen++), source.addEventListener('execution-complete', () => seen++)`);
+    await tab.evaluate(`window.seen = 0;
+      window.source = new EventSource('/events/${id}');
+      for (const type of ['progress', 'execution-complete']) source.addEventListener(type, () => seen++);`);
     await poll(() => tab.evaluate('source.readyState === EventSource.CLOSED'), 'the end');
     assert.equal(await tab.evaluate('seen > 0'), status === 200, host);
   }

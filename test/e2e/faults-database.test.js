@@ -164,7 +164,7 @@ test('the extension is dropped and created again while notifier and streamer run
   }));
 
 test('keys that have other numbers when the database is back are served what is theirs', () =>
-  withStack({ streamer: { args: ['--poll', '1h'] } }, async (db, streamer) => {
+  withStack({ streamer: { args: ['--poll', '1s'] } }, async (db, streamer) => {
     const clients = {};
     for (const key of ['a', 'b', 'c']) {
       await db.emit(key, ...progress(1));
