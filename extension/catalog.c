@@ -86,7 +86,8 @@ static void
 on_relcache_invalidation(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || current.schema == InvalidOid || relid == current.events ||
-		relid == current.event_types || relid == current.streams || relid == current.kinds)
+		relid == current.event_types || relid == current.streams || relid == current.kinds ||
+		relid == current.plans)
 	{
 		stale = true;
 		generation++;
@@ -142,7 +143,7 @@ look_up_table(const PevCatalog *catalog, const OwnTable *table, int nkeys, const
 			  Oid *index)
 {
 	Oid relid = own_table_find(catalog->schema, table);
-	Relation relation = own_table_open(relid, table, catalog->enum_type);
+	Relation relation = own_table_open(relid, table, catalog->enum_type, AccessShareLock);
 
 	*index = own_table_index(relation, nkeys, keys);
 	table_close(relation, AccessShareLock);
@@ -205,6 +206,7 @@ look_up(Oid schema)
 	found.streams = look_up_table(&found, &own_streams, 1, first, &found.streams_id_index);
 	(void) look_up_table(&found, &own_streams, 1, second, &found.streams_key_index);
 	found.kinds = look_up_table(&found, &own_kinds, 1, first, &found.kinds_index);
+	found.plans = look_up_table(&found, &own_plans, 1, first, &found.plans_index);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)), sizeof(schema_name));
 	found.schema_name = schema_name;
 	event_types = hash_create("pev event types", 64, &by_label, HASH_ELEM | HASH_BLOBS);
@@ -262,6 +264,25 @@ label_name(Oid label)
 	return name;
 }
 
+/* What events of this name are to a plan. */
+static PlanRole
+plan_role(const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		PlanRole role;
+	} roles[] = {{"PhaseStatus", PLAN_PHASE},
+				 {"TokenCount", PLAN_TOKENS},
+				 {"Error", PLAN_ERROR},
+				 {PLAN_STATUS_TYPE, PLAN_STATUS}};
+
+	for (int i = 0; i < (int) lengthof(roles); i++)
+		if (strcmp(name, roles[i].name) == 0)
+			return roles[i].role;
+	return PLAN_NO_ROLE;
+}
+
 /* Compile a catalogue row into the current context, which becomes the type's own. */
 static void
 compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
@@ -278,6 +299,7 @@ compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
 	type->urgent =
 		strcmp(TextDatumGetCString(own_table_column(tuple, desc, TYPE_PRIORITY)), "critical") == 0;
 	type->max_bytes = DatumGetInt32(own_table_column(tuple, desc, TYPE_MAX_BYTES));
+	type->role = plan_role(type->name);
 	type->schema = schema_compile(schema, CurrentMemoryContext);
 	type->stamps = stamp_compile(schema);
 	type->terminal = never ? NULL : schema_compile(DatumGetJsonbP(terminal), CurrentMemoryContext);
@@ -289,7 +311,8 @@ read_type(const PevCatalog *catalog, EventType *type, const char *name)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "pev event type", ALLOCSET_SMALL_SIZES);
-	Relation table = own_table_open(catalog->event_types, &own_event_types, InvalidOid);
+	Relation table =
+		own_table_open(catalog->event_types, &own_event_types, InvalidOid, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;

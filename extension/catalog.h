@@ -11,8 +11,9 @@
 #include "schema_program.h"
 #include "stamp.h"
 
-#define EVENTS_TABLE    "assistant_architect_events"
-#define EVENT_TYPE_ENUM "assistant_event_type"
+#define EVENTS_TABLE     "assistant_architect_events"
+#define EVENT_TYPE_ENUM  "assistant_event_type"
+#define PLAN_STATUS_TYPE "PipelineStatus" /* the events that a plan computes */
 
 /* Columns of assistant_architect_events; the install script declares them in this order. */
 enum
@@ -42,9 +43,21 @@ typedef struct PevCatalog
 	Oid streams_key_index;
 	Oid kinds; /* pev_stream_kind */
 	Oid kinds_index;
+	Oid plans; /* pev_plan */
+	Oid plans_index;
 	Oid enum_type;     /* assistant_event_type */
 	uint64 generation; /* catalog_generation() when this was looked up */
 } PevCatalog;
+
+/* What an event is to the plan of its stream: see plan.c. */
+typedef enum PlanRole
+{
+	PLAN_NO_ROLE,
+	PLAN_PHASE,  /* PhaseStatus: a phase has come further */
+	PLAN_TOKENS, /* TokenCount: tokens were used */
+	PLAN_ERROR,  /* Error */
+	PLAN_STATUS  /* PipelineStatus: what the plan computes */
+} PlanRole;
 
 /* One row of pev_event_type, compiled.  Valid until the next invalidation is processed. */
 typedef struct EventType
@@ -54,6 +67,7 @@ typedef struct EventType
 	bool global;   /* for every subscriber, whatever stream they watch */
 	bool urgent;   /* its doorbell is never held back */
 	int max_bytes; /* of the event's jsonb */
+	PlanRole role;
 	const char *name;
 	const char *family;
 	SchemaProgram *schema;

@@ -13,6 +13,7 @@
 #endif
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_database.h"
 #include "commands/async.h"
@@ -22,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #if PG_VERSION_NUM >= 160000
@@ -62,14 +64,40 @@ compat_index_beginscan(Relation heap, Relation index, Snapshot snapshot, int nke
 #endif
 }
 
-/* ExecInsertIndexTuples() takes another argument from 16 on. */
+/*
+ * ExecInsertIndexTuples() takes another argument from 16 on: whether only those
+ * indexes are meant that summarize ranges of rows.
+ */
 static inline void
-compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate)
+compat_insert_index_tuples(ResultRelInfo *target, TupleTableSlot *slot, EState *estate,
+						   bool summarizing)
 {
 #if PG_VERSION_NUM >= 160000
-	(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, false);
+	(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL, summarizing);
 #else
 	(void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/*
+ * Give a row a new version.  Does that need entries in the indexes, and in 16 and
+ * later perhaps only in those that summarize?
+ */
+static inline bool
+compat_update_row(Relation relation, ItemPointer row, TupleTableSlot *slot, bool *summarizing)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes update;
+
+	simple_table_tuple_update(relation, row, slot, SnapshotAny, &update);
+	*summarizing = update == TU_Summarizing;
+	return update != TU_None;
+#else
+	bool update;
+
+	simple_table_tuple_update(relation, row, slot, SnapshotAny, &update);
+	*summarizing = false;
+	return update;
 #endif
 }
 

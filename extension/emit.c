@@ -21,6 +21,7 @@
 #include "arg.h"
 #include "catalog.h"
 #include "compat.h"
+#include "emit.h"
 #include "event.h"
 #include "insert.h"
 #include "jsonb_walk.h"
@@ -134,6 +135,21 @@ emit_one(EventInsert *insert, Oid function, Oid label, Datum stream, bool stream
 	seq = execute_insert(function, label, stream, stream_isnull, data);
 	SPI_finish();
 	return seq;
+}
+
+/* Emit an event of pev's own. */
+void
+emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data)
+{
+	const PevCatalog *catalog = pev_catalog_of_function(function);
+	Oid label = event_type_by_name(catalog, type_name)->label;
+	EventInsert insert;
+	bool is_short = insert_begin(&insert, function);
+
+	(void) emit_one(is_short ? &insert : NULL, function, label, Int64GetDatum(stream), false,
+					JsonbPGetDatum(data));
+	if (is_short)
+		insert_end(&insert);
 }
 
 /* The work of pev_emit(); 0 stands for an event that is not stored. */

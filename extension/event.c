@@ -25,8 +25,10 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "emit.h"
 #include "event.h"
 #include "jsonb_walk.h"
+#include "plan.h"
 #include "stream.h"
 #include "turn.h"
 #include "wake.h"
@@ -43,6 +45,9 @@
 #define AFTER_ROW  (TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER)
 
 EmitFrame *event_emit_frame = NULL;
+
+/* The stream whose plan is storing its status; no stream has the smallest number. */
+static int64 telling = PG_INT64_MIN;
 
 PG_FUNCTION_INFO_V1(pev_before_insert);
 PG_FUNCTION_INFO_V1(pev_after_insert);
@@ -227,8 +232,8 @@ validate(const EventType *type, const Jsonb *data)
 }
 
 /* Refuse an event for a stream that has ended, as the turn knows it. */
-static void
-check_open(const PevCatalog *catalog, const StreamTurn *turn)
+void
+event_check_open(const PevCatalog *catalog, const StreamTurn *turn)
 {
 	if (OidIsValid(turn->head.closed_by))
 		ereport(ERROR,
@@ -278,6 +283,56 @@ admit(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *dat
 	return data;
 }
 
+/* Emit the PipelineStatus of a plan, with the rights of the table's owner: it is pev's own. */
+static void
+tell_status(Oid function, Relation events, int64 stream, Jsonb *status)
+{
+	int64 outer = telling;
+	Oid save_userid;
+	int save_sec_context;
+
+	GetUserIdAndSecContext(&save_userid, &save_sec_context);
+	SetUserIdAndSecContext(events->rd_rel->relowner,
+						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	telling = stream;
+	PG_TRY();
+	{
+		emit_event(function, PLAN_STATUS_TYPE, stream, status);
+	}
+	PG_FINALLY();
+	{
+		telling = outer;
+	}
+	PG_END_TRY();
+	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+/*
+ * Let an admitted event change its stream's plan, if it has one; the event, with
+ * what the plan adds.  The status that it leads to is stored here, before it is.
+ * That looks types up anew: what the caller knows of them does not hold any more.
+ */
+static Jsonb *
+follow_plan(Oid function, Relation events, const EventType *type, int64 stream, Jsonb *data,
+			bool settled)
+{
+	const PevCatalog *catalog = pev_catalog_of_function(function);
+	bool closes = event_type_closes(type, data);
+	PlanNews news;
+
+	if (type->role == PLAN_NO_ROLE && !closes)
+		return data;
+	if (type->role == PLAN_STATUS && telling == stream)
+		return data;
+	event_check_open(catalog, turn_take(catalog, events, stream, settled));
+	news = plan_follow(catalog, type, stream, closes, data);
+	if (news.data != data)
+		validate(type, news.data);
+	if (news.status != NULL)
+		tell_status(function, events, stream, news.status);
+	return news.data;
+}
+
 /* Give an admitted event its number.  `settled`: see turn_take(). */
 static void
 number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream, Jsonb *data,
@@ -285,19 +340,27 @@ number(const PevCatalog *catalog, Relation events, const EventType *type, int64 
 {
 	StreamTurn *turn = turn_take(catalog, events, stream, settled);
 
-	check_open(catalog, turn);
+	event_check_open(catalog, turn);
 	event->seq = turn_next(turn, type, event_type_closes(type, data));
 	event->data = data;
 	event->created_at = turn->head.created_at;
 }
 
-/* All that precedes the row of an event that is stored.  Raises what pev_before_insert() does. */
+/*
+ * All that precedes the row of an event that is stored.  Raises what
+ * pev_before_insert() does.  Types may have to be looked up anew afterwards.
+ */
 void
-event_number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream,
-			 Jsonb *data, NumberedEvent *event)
+event_number(Oid function, Relation events, Oid label, int64 stream, Jsonb *data,
+			 NumberedEvent *event)
 {
+	const PevCatalog *catalog = pev_catalog_of_function(function);
+	const EventType *type = event_type_by_label(catalog, label);
+
 	/* an INSERT that this is called from may have numbered a row: it is in, or will not come */
-	number(catalog, events, type, stream, admit(catalog, type, stream, data), true, event);
+	data = follow_plan(function, events, type, stream, admit(catalog, type, stream, data), true);
+	catalog = pev_catalog_of_function(function);
+	number(catalog, events, event_type_by_label(catalog, label), stream, data, true, event);
 }
 
 /* The row is in the table: all that follows it. */
@@ -331,7 +394,7 @@ deliver_or_defer(TriggerData *trigdata, const PevCatalog *catalog, const EventTy
 	if (!type->global)
 	{
 		turn_peek(catalog, trigdata->tg_relation, stream, &turn);
-		check_open(catalog, &turn);
+		event_check_open(catalog, &turn);
 	}
 	if (check_enable_rls(RelationGetRelid(trigdata->tg_relation), InvalidOid, true) == RLS_ENABLED)
 		return fill_row(trigdata, stream, -id, data, GetCurrentTimestamp());
@@ -354,29 +417,35 @@ remove_unstored(TriggerData *trigdata, const EventType *type)
  * BEFORE INSERT on assistant_architect_events.
  *
  * Raises 22023 (unknown type or stream, a family the stream does not carry),
- * 23502 (null), 23514 (invalid data), 54000 (too large), 55000 (closed stream).
+ * 23502 (null), 23514 (invalid data), 54000 (too large), 55000 (closed stream), and
+ * what plan_follow() does.
  */
 Datum
 pev_before_insert(PG_FUNCTION_ARGS)
 {
+	Oid function = fcinfo->flinfo->fn_oid;
 	const PevCatalog *catalog;
 	TriggerData *trigdata = events_trigger(fcinfo, TRIGGER_EVENT_INSERT | BEFORE_ROW, &catalog);
 	const EventType *type;
 	NumberedEvent event;
 	Jsonb *data;
 	int64 stream = 0;
+	Oid label;
 
 	if (is_import(trigdata))
 	{
 		check_import(trigdata);
 		return PointerGetDatum(trigdata->tg_trigtuple);
 	}
-	type = event_type_by_label(catalog,
-							   DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE)));
+	label = DatumGetObjectId(required_column(trigdata, EVENTS_EVENT_TYPE));
+	type = event_type_by_label(catalog, label);
 	if (!type->global)
 		stream = required_stream(trigdata);
 	data =
 		admit(catalog, type, stream, DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
+	data = follow_plan(function, trigdata->tg_relation, type, stream, data, false);
+	catalog = pev_catalog_of_function(function);
+	type = event_type_by_label(catalog, label);
 	if (!type->durable)
 		return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
 	number(catalog, trigdata->tg_relation, type, stream, data, false, &event);

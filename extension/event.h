@@ -8,6 +8,7 @@
 #include "datatype/timestamp.h"
 
 #include "catalog.h"
+#include "turn.h"
 
 /*
  * Where pev_emit() learns which number its row got.  RETURNING would need the
@@ -33,9 +34,10 @@ extern EmitFrame *event_emit_frame;
 
 extern Jsonb *event_stamp(const EventType *type, int64 stream, const PevCatalog *catalog,
 						  Jsonb *data);
-extern void event_number(const PevCatalog *catalog, Relation events, const EventType *type,
-						 int64 stream, Jsonb *data, NumberedEvent *event);
+extern void event_number(Oid function, Relation events, Oid label, int64 stream, Jsonb *data,
+						 NumberedEvent *event);
 extern void event_stored(int64 stream, int64 seq, bool urgent);
+extern void event_check_open(const PevCatalog *catalog, const StreamTurn *turn);
 extern bool event_conforms(const EventType *type, const Jsonb *data);
 extern void event_check(const EventType *type, const Jsonb *data, SchemaReport *report);
 

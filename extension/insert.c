@@ -153,7 +153,7 @@ insert_begin(EventInsert *insert, Oid function)
 
 /* Fill the slot with an event's row. */
 static void
-fill_slot(EventInsert *insert, const PevCatalog *catalog, const EventType *type, int64 stream,
+fill_slot(EventInsert *insert, const PevCatalog *catalog, Oid label, int64 stream,
 		  const NumberedEvent *event)
 {
 	TupleTableSlot *slot = insert->slot;
@@ -164,7 +164,7 @@ fill_slot(EventInsert *insert, const PevCatalog *catalog, const EventType *type,
 		Int64GetDatum(nextval_internal(catalog->events_sequence, false));
 	slot->tts_values[EVENTS_EXECUTION_ID - 1] = Int64GetDatum(stream);
 	slot->tts_values[EVENTS_SEQ - 1] = Int64GetDatum(event->seq);
-	slot->tts_values[EVENTS_EVENT_TYPE - 1] = ObjectIdGetDatum(type->label);
+	slot->tts_values[EVENTS_EVENT_TYPE - 1] = ObjectIdGetDatum(label);
 	slot->tts_values[EVENTS_EVENT_DATA - 1] = JsonbPGetDatum(event->data);
 	slot->tts_values[EVENTS_CREATED_AT - 1] = TimestampTzGetDatum(event->created_at);
 	ExecStoreVirtualTuple(slot);
@@ -174,17 +174,19 @@ fill_slot(EventInsert *insert, const PevCatalog *catalog, const EventType *type,
 int64
 insert_one(EventInsert *insert, Oid function, Oid label, int64 stream, Jsonb *data)
 {
-	const PevCatalog *catalog = pev_catalog_of_function(function);
-	const EventType *type = event_type_by_label(catalog, label);
 	MemoryContext caller = MemoryContextSwitchTo(GetPerTupleMemoryContext(insert->estate));
-	bool urgent = type->urgent; /* an index's function may have the catalogue read anew */
+	const PevCatalog *catalog;
 	NumberedEvent event;
+	bool urgent;
 
-	event_number(catalog, insert->events, type, stream, data, &event);
-	fill_slot(insert, catalog, type, stream, &event);
+	event_number(function, insert->events, label, stream, data, &event);
+	catalog = pev_catalog_of_function(function);
+	/* known before the row is in: an index's function may have the catalogue read anew */
+	urgent = event_type_by_label(catalog, label)->urgent;
+	fill_slot(insert, catalog, label, stream, &event);
 	table_tuple_insert(insert->events, insert->slot, GetCurrentCommandId(true), 0, NULL);
 	if (insert->target->ri_NumIndices > 0)
-		compat_insert_index_tuples(insert->target, insert->slot, insert->estate);
+		compat_insert_index_tuples(insert->target, insert->slot, insert->estate, false);
 	event_stored(stream, event.seq, urgent);
 	ResetPerTupleExprContext(insert->estate);
 	MemoryContextSwitchTo(caller);

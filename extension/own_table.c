@@ -19,7 +19,9 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_opfamily.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/pg_list.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -34,6 +36,10 @@ const OwnTable own_event_types = {"pev_event_type",
 								  {TEXTOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, BOOLOID, BOOLOID,
 								   TEXTOID, INT4OID, BOOLOID}};
 const OwnTable own_streams = {"pev_stream", 4, {INT8OID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
+const OwnTable own_plans = {"pev_plan",
+							11,
+							{INT8OID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, INTERVALOID,
+							 INT2ARRAYOID, INT4OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
 const OwnTable own_kinds = {"pev_stream_kind", 4, {TEXTOID, TEXTOID, TEXTARRAYOID, BOOLOID}};
 
 /* Find a table of the extension that lives in this schema. */
@@ -71,13 +77,13 @@ has_shape(Relation relation, const OwnTable *table, Oid enum_type)
 }
 
 /*
- * Open a table for reading.  Raises 55000 if its columns are no longer what
+ * Open a table, for reading or with a stronger lock.  Raises 55000 if its columns are no longer what
  * they were made; more columns after them are welcome.
  */
 Relation
-own_table_open(Oid relid, const OwnTable *table, Oid enum_type)
+own_table_open(Oid relid, const OwnTable *table, Oid enum_type, LOCKMODE lockmode)
 {
-	Relation relation = table_open(relid, AccessShareLock);
+	Relation relation = table_open(relid, lockmode);
 
 	if (!has_shape(relation, table, enum_type))
 		ereport(ERROR,
@@ -86,6 +92,18 @@ own_table_open(Oid relid, const OwnTable *table, Oid enum_type)
 						RelationGetRelationName(relation)),
 				 errhint("Undo what was altered in its first %d columns.", table->ncolumns)));
 	return relation;
+}
+
+/*
+ * May the user INSERT?  Any column will do: the INSERT that follows decides.
+ * Raises 42501.
+ */
+void
+own_table_check_insert(Oid relid, const OwnTable *table)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_INSERT, ACLMASK_ANY) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, table->name);
 }
 
 /* A column of a row.  Raises 23502 if it is null, which the owner may have come to allow. */

@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "heads.h"
 #include "notifier.h"
+#include "plan.h"
 #include "shmem.h"
 #include "stamp.h"
 #include "token.h"
@@ -32,6 +33,7 @@ _PG_init(void)
 							   &pev_message_id, "", PGC_USERSET, 0, NULL, NULL, NULL);
 	token_init();
 	notifier_init();
+	plan_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		heads_init();

@@ -218,7 +218,7 @@ remember_stream(const Stream *stream)
 static bool
 read_stream(const PevCatalog *catalog, ScanKey key, Oid index, Stream *stream)
 {
-	Relation table = own_table_open(catalog->streams, &own_streams, InvalidOid);
+	Relation table = own_table_open(catalog->streams, &own_streams, InvalidOid, AccessShareLock);
 	SysScanDesc scan = systable_beginscan(table, index, true, SnapshotSelf, 1, key);
 	HeapTuple tuple = systable_getnext(scan);
 	bool found = HeapTupleIsValid(tuple);
@@ -279,7 +279,7 @@ find_by_key(const PevCatalog *catalog, const char *key, int64 *id)
 static bool
 read_kind(const PevCatalog *catalog, const char *prefix, Kind *kind)
 {
-	Relation table = own_table_open(catalog->kinds, &own_kinds, InvalidOid);
+	Relation table = own_table_open(catalog->kinds, &own_kinds, InvalidOid, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -360,19 +360,6 @@ require_kind(const PevCatalog *catalog, const char *key, int prefix_len)
 	return kind;
 }
 
-/*
- * Only who may store the first event of a key may make it.  Any column will
- * do: the INSERT that follows decides.
- */
-static void
-check_may_create(const PevCatalog *catalog)
-{
-	if (pg_class_aclcheck(catalog->events, GetUserId(), ACL_INSERT) != ACLCHECK_OK &&
-		pg_attribute_aclcheck_all(catalog->events, GetUserId(), ACL_INSERT, ACLMASK_ANY) !=
-			ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_TABLE, EVENTS_TABLE);
-}
-
 /* Insert the row of a new stream, with the rights of the table's owner. */
 static int64
 insert_stream(const PevCatalog *catalog, const char *key)
@@ -426,7 +413,8 @@ stream_create(const PevCatalog *catalog, const char *key)
 	if (prefix_length(key) > 0)
 		(void) require_kind(catalog, key, prefix_length(key));
 	PreventCommandIfReadOnly("creating a stream");
-	check_may_create(catalog);
+	/* only who may store the first event of a key may make it */
+	own_table_check_insert(catalog->events, &own_events);
 	turn_lock_key(hash_bytes_extended((const unsigned char *) key, strlen(key), 0));
 	if (find_by_key(catalog, key, &id))
 		return id;

@@ -1,4 +1,4 @@
--- pev: objects of the extension.  catalogue.sql adds the event types, functions.sql the functions.
+-- pev: objects of the extension.  plan.sql adds plans, catalogue.sql the event types, functions.sql the functions.
 
 \echo Use "CREATE EXTENSION pev" to load this file. \quit
 
