@@ -228,7 +228,7 @@ WITH event AS (
              CASE jsonb_typeof(e.event_data->'error')
                WHEN 'object' THEN e.event_data->'error'->>'message'
                ELSE e.event_data->>'error' END,
-             e.event_data->>'summary', e.event_data->'phase'->>'description') AS message
+             e.event_data->>'summary', nullif(e.event_data->'phase'->>'description', '')) AS message
   FROM @extschema@.assistant_architect_events e,
     LATERAL (SELECT
       CASE WHEN e.event_type = 'progress' THEN e.event_data->'percentage'
@@ -258,8 +258,8 @@ WITH event AS (
       AS progress,
     coalesce(max(tokens) FILTER (WHERE event_type = 'execution-complete'),
              sum(tokens) FILTER (WHERE event_type = 'prompt-complete'),
-             max(tokens) FILTER (WHERE event_type = 'PipelineStatus'),
-             sum(tokens) FILTER (WHERE event_type = 'TokenCount')) AS tokens,
+             greatest(max(tokens) FILTER (WHERE event_type = 'PipelineStatus'),
+                      sum(tokens) FILTER (WHERE event_type = 'TokenCount'))) AS tokens,
     min(created_at) AS started_at,
     max(created_at) FILTER (WHERE closes) AS finished_at,
     (array_agg(message ORDER BY seq DESC) FILTER (WHERE message IS NOT NULL))[1] AS last_message

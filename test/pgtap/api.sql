@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(24);
+SELECT plan(25);
 
 -- The extension's own objects.
 CREATE TEMP VIEW member AS
@@ -44,6 +44,9 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
   ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
   ('pev_lifetime(lifetime interval, name text)', 'interval', 'ss'),
+  ('pev_plan(stream bigint, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
+  ('pev_plan(stream text, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
+  ('pev_plan(stream uuid, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
   ('pev_redeem_ticket(hash bytea, stream text)', 'timestamp with time zone', 'vu strict'),
   ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
   ('pev_revoke_token(token text, expires timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'void', 'vu'),
@@ -78,7 +81,7 @@ SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::r
 -- Tables and views.
 SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
-  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'),
+  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'), ('pev_plan', 'r'),
   ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
 CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
@@ -94,6 +97,9 @@ SELECT results_eq('SELECT columns(''pev_ticket'')', ARRAY['hash bytea not null',
   'redeemed_at timestamp with time zone', 'expires timestamp with time zone', 'created_at timestamp with time zone not null'], 'pev_ticket');
 SELECT results_eq('SELECT columns(''pev_revoked_token'')', ARRAY['jti text not null', 'expires timestamp with time zone not null', 'xact xid8 not null',
   'revoked_at timestamp with time zone not null'], 'pev_revoked_token');
+SELECT results_eq('SELECT columns(''pev_plan'')', ARRAY['execution_id bigint not null', 'names text[] not null', 'labels text[] not null', 'weights double precision[] not null',
+  'tokens_every interval not null', 'reached smallint[] not null', 'phase integer not null', 'description text not null', 'tokens bigint not null', 'told_tokens bigint not null',
+  'told_at timestamp with time zone'], 'pev_plan');
 SELECT results_eq('SELECT columns(''pev_executions'')', ARRAY['execution_id bigint', 'key text', 'status text', 'progress numeric', 'tokens numeric', 'events bigint',
   'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'duration interval', 'last_message text'], 'pev_executions');
 SELECT col_is_pk('pev', 'assistant_architect_events', 'id', 'id is the primary key');

@@ -27,7 +27,8 @@ UPDATE pev_event_type SET max_bytes = 100000 WHERE name = 'Error';
 SELECT count(pev_emit(1, 'progress', jsonb_build_object('currentStep', i, 'totalSteps', 9, 'percentage', i, 'message', 'größe "quoted" \\ ' || i))) FROM generate_series(1, 20) i;
 DELETE FROM assistant_architect_events WHERE execution_id = 1 AND seq < 5;
 SELECT pev_emit('word', 'Result', '{"summary": "s"}'), pev_emit('order:1', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}'),
-  pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}'), pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}');
+  pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}'), pev_plan('E96B74BC-aba8-4837-bb43-237fd687d18b', '[{"name": "p"}, {"name": "größe \"quoted\"", "label": "{,}", "weight": 0.1}]', '1 hour');
+SELECT pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}'), pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'TokenCount', '{"tokenCount": 7}');
 SELECT pev_revoke_token('some-token', 'infinity'), pev_ticket('word') ~ '^pevt_' AS ticket;
 CREATE TABLE "My Schema".mine (n int, type assistant_event_type);
 INSERT INTO mine VALUES (1, 'Result');
@@ -39,6 +40,7 @@ CREATE FUNCTION "My Schema".contents() RETURNS TABLE (what text, rows bigint, ha
   SELECT 'streams', count(*), md5(string_agg(s::text, E'\n' ORDER BY id)) FROM pev_stream s UNION ALL
   SELECT 'kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY prefix)) FROM pev_stream_kind k UNION ALL
   SELECT 'types', count(*), md5(string_agg(t::text, E'\n' ORDER BY name)) FROM pev_event_type t UNION ALL
+  SELECT 'plans', count(*), md5(string_agg(p::text, E'\n' ORDER BY execution_id)) FROM pev_plan p UNION ALL
   SELECT 'revoked', count(*), md5(string_agg(r.jti || r.expires || r.revoked_at, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
   SELECT 'executions', count(*), md5(string_agg(x::text, E'\n' ORDER BY execution_id)) FROM pev_executions x UNION ALL
   SELECT 'mine', count(*), md5(string_agg(m::text, E'\n' ORDER BY n)) FROM mine m UNION ALL
@@ -59,9 +61,10 @@ SELECT count(*) AS revoked_here FROM pev_revoked_token r WHERE r.xact = r.xmin::
 SELECT * FROM pev_stream_kind ORDER BY prefix;
 SELECT name, max_bytes, builtin FROM pev_event_type WHERE name = 'Error';
 -- It goes on where it was.
-SELECT pev_emit(1, 'PhaseStatus', '{"phase": "p", "progress": 0.5}') AS twenty_one, pev_emit('order:1', 'execution-complete', '{"totalTokens": 1, "duration": 1, "success": true}') AS two,
+SELECT pev_emit(1, 'Error', '{"message": "m"}') AS twenty_one, pev_emit('order:1', 'execution-complete', '{"totalTokens": 1, "duration": 1, "success": true}') AS two,
   pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}') AS two, pev_emit('order:2', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}') AS one,
-  pev_emit('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}') AS two;
+  pev_emit('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.6}') AS five;
+SELECT event_data - 'timestamp' FROM pev_events('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PipelineStatus');
 SELECT pev_emit('word', 'PhaseStatus', '{"phase": "p", "progress": 0.5}');
 SELECT id, key, kind FROM pev_stream ORDER BY id DESC;
 SELECT count(*), count(DISTINCT id), min(id), max(id) FROM assistant_architect_events;

@@ -46,12 +46,14 @@ ALTER EXTENSION pev SET SCHEMA public;
 CREATE TABLE assistant_architect_events (execution_id bigint, seq bigint, event_type text, event_data jsonb, created_at timestamptz);
 CREATE TABLE pev_event_type (name text);
 CREATE TABLE pev_stream (id bigint, key text);
+CREATE TABLE pev_plan (execution_id bigint);
 SELECT "My Schema".pev_emit(2, 'Result', '{"summary": "s"}'), "My Schema".pev_emit('user:v', 'upload_started', '{"jobId": "j"}'),
-  "My Schema".pev_emit_batch(3, '[{"type": "Result", "data": {"summary": "s"}}]');
+  "My Schema".pev_plan(3, '[{"name": "p"}]');
+SELECT "My Schema".pev_emit_batch(3, '[{"type": "PhaseStatus", "data": {"phase": "p", "progress": 1}}, {"type": "Result", "data": {"summary": "s"}}]');
 SELECT seq FROM "My Schema".pev_events('user:v');
 SELECT count(*) FROM "My Schema".pev_executions;
 SELECT count(*) FROM assistant_architect_events;
-DROP TABLE assistant_architect_events, pev_event_type, pev_stream;
+DROP TABLE assistant_architect_events, pev_event_type, pev_stream, pev_plan;
 DROP EXTENSION pev;
 DROP SCHEMA "My Schema";
 SELECT kind, b.count AS before, a.count AS after FROM before b FULL JOIN inventory a USING (kind)

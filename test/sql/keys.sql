@@ -64,13 +64,13 @@ SELECT outcome('SELECT pev_emit(''order:7'', ''Result'', ''{"summary": "s"}'')')
 SELECT outcome('SELECT pev_emit(''order:8'', ''Result'', ''{"summary": "s"}'')');
 SELECT pev_stream_id('order:8');
 SELECT pev_register_stream_kind('any', 'whatever');
-SELECT pev_emit('any:1', 'progress', step(1)), pev_emit('any:1', 'upload_started', '{"jobId": "j"}'), pev_emit('any:1', 'PhaseStatus', '{"phase": "p", "progress": 1}');
+SELECT pev_emit('any:1', 'progress', step(1)), pev_emit('any:1', 'upload_started', '{"jobId": "j"}'), pev_emit('any:1', 'Error', '{"message": "m"}');
 SELECT pev_register_stream_kind('none', 'nothing', '{}');
 SELECT outcome('SELECT pev_emit(''none:1'', ''progress'', test.step(1))');
 -- what a kind carries may change
 SELECT pev_register_stream_kind('order', 'one order', '{pipeline}');
 SELECT outcome('SELECT pev_emit(''order:7'', ''progress'', test.step(2))');
-SELECT pev_emit('order:7', 'PhaseStatus', '{"phase": "p", "progress": 1}');
+SELECT pev_emit('order:7', 'Error', '{"message": "m"}');
 BEGIN;
 SELECT pev_register_stream_kind('brief', 'rolled back');
 SELECT pev_emit('brief:1', 'progress', step(1));

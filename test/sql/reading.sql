@@ -50,10 +50,11 @@ SELECT pev_emit(11, 'execution-start', '{"totalPrompts": 2, "toolName": "t"}'), 
   pev_emit(11, 'execution-error', '{"error": "broken", "recoverable": false}');
 SELECT pev_emit('pipe', 'PipelineStatus', '{"phase": {"name": "n", "label": "l", "description": "Adding an orb"}, "progress": 0.42, "tokenCount": 374}');
 SELECT status, progress, tokens, last_message FROM pev_execution('pipe');
-SELECT pev_emit('pipe', 'TokenCount', '{"tokenCount": 5}'), pev_emit('pipe', 'Error', '{"message": "oops"}'),
+SELECT pev_emit('pipe', 'Error', '{"message": "oops"}'),
   pev_emit('pipe', 'PipelineStatus', '{"phase": {"name": "n", "label": "l", "description": "Back a bit"}, "progress": 0.2, "tokenCount": 400}');
 SELECT status, progress, tokens, last_message FROM pev_execution('pipe');
 SELECT pev_emit('pipe', 'Result', '{"summary": "Game generated"}');
+SELECT pev_plan('counted', '[{"name": "p"}]', '1 hour');
 SELECT pev_emit('counted', 'TokenCount', '{"tokenCount": 5}'), pev_emit('counted', 'TokenCount', '{"tokenCount": 6}');
 SELECT pev_emit('0199ed5e-21a0-7c3a-9b1d-0a51f6f0a0ff', 'StreamingProgressEvent', '{"status": "processing", "stage": "s", "progress": 0.25, "message": "a quarter"}');
 SELECT status, progress, tokens, last_message FROM pev_execution('0199ed5e-21a0-7c3a-9b1d-0a51f6f0a0ff'::uuid);
