@@ -88,3 +88,20 @@ test('a change of the catalogue that is replicated holds in sessions that knew t
   await applied();
   assert.equal(await emit(5), 2);
 });
+
+test('a plan is replicated with its events, and nothing is computed twice', async () => {
+  const local = (type, event) => session.query('SELECT pev_emit(6, $1, $2)', [type, JSON.stringify(event)]);
+  const rows = (db) => Promise.all([db.expected(6), db.query('SELECT * FROM pev_plan')]);
+  await publisher.query(`SELECT pev_plan(6, '[{"name": "a"}, {"name": "b"}]', '1 hour')`);
+  await publisher.emit(6, 'PhaseStatus', { phase: 'a', progress: 0.5 });
+  await publisher.emit(6, 'TokenCount', { tokenCount: 7 });
+  await applied();
+  assert.deepEqual(await rows(subscriber), await rows(publisher));
+  // the subscriber takes over: it goes on from there
+  await local('PhaseStatus', { phase: 'b', progress: 1 });
+  const [, , , status] = await subscriber.expected(6);
+  const { progress, tokenCount } = JSON.parse(status.data);
+  assert.deepEqual([status.event, progress, tokenCount], ['PipelineStatus', 0.75, 7]);
+  await local('Result', { summary: 's' });
+  assert.deepEqual(await subscriber.query('SELECT * FROM pev_plan'), []);
+});
