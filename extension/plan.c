@@ -33,6 +33,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -72,31 +73,44 @@ typedef struct PhasePlan
 static bool require_plan = true;
 
 /*
- * Where this transaction wrote a plan last.  An index leads to the first of a
- * row's versions, and a transaction that brings many events leaves many.
+ * Where this session wrote a plan last.  An index leads to the first of a row's
+ * versions, and a transaction that brings many events leaves many.
  */
 static int64 written_stream;
-static Oid written_file = InvalidOid; /* InvalidOid: nowhere */
+static Oid written_file = InvalidOid;
 static ItemPointerData written_at;
+
+/* The row that this session wrote last, if it is the stream's and nobody has changed it since. */
+static HeapTuple
+find_written(Relation plans, int64 stream)
+{
+	TupleTableSlot *slot;
+	HeapTuple row = NULL;
+
+	if (written_stream != stream || written_file != compat_relation_file(plans) ||
+		ItemPointerGetBlockNumber(&written_at) >= RelationGetNumberOfBlocks(plans))
+		return NULL;
+	slot = table_slot_create(plans, NULL);
+	if (table_tuple_fetch_row_version(plans, &written_at, SnapshotSelf, slot))
+		row = ExecCopySlotHeapTuple(slot);
+	ExecDropSingleTupleTableSlot(slot);
+	/* its place may be another's by now */
+	if (row != NULL &&
+		DatumGetInt64(own_table_column(row, RelationGetDescr(plans), PLANS_EXECUTION_ID)) != stream)
+		return NULL;
+	return row;
+}
 
 /* Find the row of a stream's plan as committed by now; NULL if there is none. */
 static HeapTuple
 find_row(const PevCatalog *catalog, Relation plans, int64 stream)
 {
-	HeapTuple row = NULL;
+	HeapTuple row = find_written(plans, stream);
 	SysScanDesc scan;
 	ScanKeyData key;
 
-	if (written_file == compat_relation_file(plans) && written_stream == stream)
-	{
-		TupleTableSlot *slot = table_slot_create(plans, NULL);
-
-		if (table_tuple_fetch_row_version(plans, &written_at, SnapshotSelf, slot))
-			row = ExecCopySlotHeapTuple(slot);
-		ExecDropSingleTupleTableSlot(slot);
-		if (row != NULL)
-			return row;
-	}
+	if (row != NULL)
+		return row;
 	ScanKeyInit(&key, PLANS_EXECUTION_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(stream));
 	scan = systable_beginscan(plans, catalog->plans_index, true, SnapshotSelf, 1, &key);
 	row = systable_getnext(scan);
@@ -496,22 +510,6 @@ plan_follow(const PevCatalog *catalog, const EventType *type, int64 stream, bool
 	return news;
 }
 
-/* Forget where this transaction wrote. */
-static void
-on_transaction_end(XactEvent event, void *arg)
-{
-	written_file = InvalidOid;
-}
-
-/* The same, if it was in a subtransaction that is rolled back: its lock on the table is gone. */
-static void
-on_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransactionId parent,
-					  void *arg)
-{
-	if (event == SUBXACT_EVENT_ABORT_SUB)
-		written_file = InvalidOid;
-}
-
 /* Called once, when the library is loaded. */
 void
 plan_init(void)
@@ -520,6 +518,4 @@ plan_init(void)
 							 "Refuse PhaseStatus and TokenCount in a stream without a plan.",
 							 "Turn it off for an application that computes PipelineStatus itself.",
 							 &require_plan, true, PGC_USERSET, 0, NULL, NULL, NULL);
-	RegisterXactCallback(on_transaction_end, NULL);
-	RegisterSubXactCallback(on_subtransaction_end, NULL);
 }
