@@ -137,14 +137,18 @@ emit_one(EventInsert *insert, Oid function, Oid label, Datum stream, bool stream
 	return seq;
 }
 
-/* Emit an event of pev's own. */
+/*
+ * Emit an event of pev's own, which asks the caller for no right.  Only where an owner
+ * has added to the table is it INSERTed as the caller's: those additions run with no
+ * other rights than they do for any event.
+ */
 void
 emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	Oid label = event_type_by_name(catalog, type_name)->label;
 	EventInsert insert;
-	bool is_short = insert_begin(&insert, function);
+	bool is_short = insert_begin(&insert, function, true);
 
 	(void) emit_one(is_short ? &insert : NULL, function, label, Int64GetDatum(stream), false,
 					JsonbPGetDatum(data));
@@ -179,7 +183,7 @@ emit(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 	/* a global event belongs to no stream, so none is made for it */
 	if (!global)
 		stream = Int64GetDatum(stream_argument(catalog, PG_GETARG_DATUM(0)));
-	is_short = durable && insert_begin(&insert, function);
+	is_short = durable && insert_begin(&insert, function, false);
 	seq = emit_one(is_short ? &insert : NULL, function, label, stream, global, PG_GETARG_DATUM(2));
 	if (is_short)
 		insert_end(&insert);
@@ -341,7 +345,7 @@ emit_batch(FunctionCallInfo fcinfo, StreamArgument stream_argument)
 	if (JB_ROOT_COUNT(events) == 0)
 		PG_RETURN_NULL();
 	stream = stream_argument(pev_catalog_of_function(function), PG_GETARG_DATUM(0));
-	is_short = insert_begin(&insert, function);
+	is_short = insert_begin(&insert, function, false);
 	last = emit_items(is_short ? &insert : NULL, function, stream, &events->root);
 	if (is_short)
 		insert_end(&insert);

@@ -283,17 +283,12 @@ admit(const PevCatalog *catalog, const EventType *type, int64 stream, Jsonb *dat
 	return data;
 }
 
-/* Emit the PipelineStatus of a plan, with the rights of the table's owner: it is pev's own. */
+/* Store the PipelineStatus of a plan. */
 static void
-tell_status(Oid function, Relation events, int64 stream, Jsonb *status)
+tell_status(Oid function, int64 stream, Jsonb *status)
 {
 	int64 outer = telling;
-	Oid save_userid;
-	int save_sec_context;
 
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(events->rd_rel->relowner,
-						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	telling = stream;
 	PG_TRY();
 	{
@@ -304,7 +299,6 @@ tell_status(Oid function, Relation events, int64 stream, Jsonb *status)
 		telling = outer;
 	}
 	PG_END_TRY();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
 /*
@@ -329,7 +323,7 @@ follow_plan(Oid function, Relation events, const EventType *type, int64 stream, 
 	if (news.data != data)
 		validate(type, news.data);
 	if (news.status != NULL)
-		tell_status(function, events, stream, news.status);
+		tell_status(function, stream, news.status);
 	return news.data;
 }
 

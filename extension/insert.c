@@ -108,22 +108,27 @@ is_plain_now(Relation events, const PevCatalog *catalog)
 
 /*
  * May this user, in this session, take the short way?  Who lacks the table's
- * INSERT may still have that of its columns, or is to be told: the long way.
+ * INSERT may still have that of its columns, or is to be told, and policies have
+ * to see what is given: the long way.  None of that concerns pev's own events.
  */
 static bool
-is_open_to_caller(Relation events)
+is_open_to_caller(Relation events, bool own)
 {
 	Oid relid = RelationGetRelid(events);
 
-	return SessionReplicationRole != SESSION_REPLICATION_ROLE_REPLICA &&
-		   ExecutorCheckPerms_hook == NULL &&
-		   pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) == ACLCHECK_OK &&
-		   check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED;
+	if (SessionReplicationRole == SESSION_REPLICATION_ROLE_REPLICA ||
+		ExecutorCheckPerms_hook != NULL)
+		return false;
+	return own || (pg_class_aclcheck(relid, GetUserId(), ACL_INSERT) == ACLCHECK_OK &&
+				   check_enable_rls(relid, InvalidOid, true) != RLS_ENABLED);
 }
 
-/* Open the events table for the extension's function; false if its events have to go the long way. */
+/*
+ * Open the events table for the extension's function; false if its events have to
+ * go the long way.  `own`: they are pev's, not the caller's.
+ */
 bool
-insert_begin(EventInsert *insert, Oid function)
+insert_begin(EventInsert *insert, Oid function, bool own)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	Relation events = table_open(catalog->events, RowExclusiveLock);
@@ -133,7 +138,7 @@ insert_begin(EventInsert *insert, Oid function)
 	AcceptInvalidationMessages();
 	catalog = pev_catalog_of_function(function);
 	if (RelationGetRelid(events) != catalog->events || !is_plain_now(events, catalog) ||
-		!is_open_to_caller(events))
+		!is_open_to_caller(events, own))
 	{
 		table_close(events, RowExclusiveLock);
 		return false;

@@ -18,7 +18,7 @@ typedef struct EventInsert
 	TupleTableSlot *slot;
 } EventInsert;
 
-extern bool insert_begin(EventInsert *insert, Oid function);
+extern bool insert_begin(EventInsert *insert, Oid function, bool own);
 extern int64 insert_one(EventInsert *insert, Oid function, Oid label, int64 stream, Jsonb *data);
 extern void insert_end(EventInsert *insert);
 

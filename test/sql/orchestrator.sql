@@ -242,6 +242,17 @@ SELECT pev_plan(31, '[{"name": "a"}]');
 SELECT outcome('SELECT pev_plan(40, ''[{"name": "a"}]'')');
 RESET ROLE;
 SELECT story('30');
+-- What the owner has added runs with the rights of who emits, for the status, too.
+CREATE FUNCTION test.who() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE NOTICE '% by %', NEW.event_type, current_user; RETURN NEW; END $$;
+CREATE TRIGGER who BEFORE INSERT ON assistant_architect_events FOR EACH ROW EXECUTE FUNCTION test.who();
+SET ROLE regress_pev_pipeline;
+SELECT outcome('SELECT pev_emit(30, ''TokenCount'', ''{"tokenCount": 6}'')');
+RESET ROLE;
+ALTER POLICY local ON assistant_architect_events WITH CHECK (execution_id = 30 AND event_type IN ('PhaseStatus', 'TokenCount', 'PipelineStatus'));
+SET ROLE regress_pev_pipeline;
+SELECT pev_emit(30, 'TokenCount', '{"tokenCount": 6}');
+RESET ROLE;
+DROP TRIGGER who ON assistant_architect_events;
 SELECT current_user = session_user AS myself;
 ALTER TABLE assistant_architect_events DISABLE ROW LEVEL SECURITY;
 DROP OWNED BY regress_pev_pipeline, regress_pev_orchestrator;
