@@ -220,7 +220,7 @@ CREATE ROLE regress_pev_orchestrator;
 GRANT INSERT ON assistant_architect_events TO regress_pev_pipeline, regress_pev_orchestrator;
 GRANT INSERT ON pev_plan TO regress_pev_orchestrator;
 SET ROLE regress_pev_pipeline;
-SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_plan(30, ''[{"name": "a"}]'')', 'SELECT pev_plan(''new'', ''[{"name": "a"}]'')', 'SELECT count(*) FROM pev_plan', 'UPDATE pev_plan SET tokens = 0', 'DELETE FROM pev_plan']) s;
+SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_plan(30, ''[{"name": "a"}]'')', 'SELECT pev_plan(''new'', ''[{"name": "a"}]'')', 'SELECT pev_plan(''game'', ''[{"name": "a"}]'')', 'SELECT count(*) FROM pev_plan', 'UPDATE pev_plan SET tokens = 0', 'DELETE FROM pev_plan']) s;
 SET ROLE regress_pev_orchestrator;
 SELECT pev_plan(30, '[{"name": "a"}]', '0'), pev_plan('planned', '[{"name": "a"}]');
 SELECT outcome('SELECT count(*) FROM pev_plan');
@@ -300,6 +300,14 @@ SELECT outcome(format('SELECT pev_emit(60, %L, %L)', t, d)) FROM (VALUES ('Phase
   ('TokenCount', '{"tokenCount": "many"}'), ('TokenCount', '{"tokenCount": 1.4, "phase": 7}')) v(t, d);
 SELECT story('60');
 ROLLBACK;
+-- Where its row was written may be another's place by now.
+TRUNCATE pev_plan;
+SELECT pev_plan(80, '[{"name": "a"}]');
+SELECT pev_emit(80, 'TokenCount', '{"tokenCount": 1}');
+DELETE FROM pev_plan;
+VACUUM pev_plan;
+SELECT count(pev_plan(s, '[{"name": "a"}]')) FROM generate_series(81, 83) s;
+SELECT outcome('SELECT pev_emit(80, ''TokenCount'', ''{"tokenCount": 1}'')');
 -- An index that the owner adds is kept up.
 CREATE INDEX tokens ON pev_plan (tokens);
 CREATE INDEX lengths ON pev_plan (length(description));
