@@ -9,7 +9,8 @@ import { Database, SseClient, Streamer, poll, request, test } from './harness.js
 import { KeyRing } from './jwt.js';
 import { dsnOf, makeRoles, readmeSql } from './roles.js';
 
-const ROLES = ['pev_emitter', 'pev_reader', 'pev_streamer'];
+const ROLES = ['pev_emitter', 'pev_orchestrator', 'pev_reader', 'pev_streamer'];
+const EMITTERS = ['pev_emitter', 'pev_orchestrator'];
 const ring = new KeyRing();
 const started = { type: 'upload_started', data: { jobId: 'j' } };
 let db;
@@ -73,6 +74,9 @@ test("each role has the rights that the README grants it, on pev's own, and no o
   assert.deepEqual(await held('pev_emitter'), [
     'DELETE pev_idempotency', 'INSERT assistant_architect_events', 'INSERT pev_idempotency', 'SELECT pev_idempotency', 'UPDATE pev_idempotency',
   ]);
+  assert.deepEqual(await held('pev_orchestrator'), [
+    'DELETE pev_idempotency', 'INSERT assistant_architect_events', 'INSERT pev_idempotency', 'INSERT pev_plan', 'SELECT pev_idempotency', 'UPDATE pev_idempotency',
+  ]);
   assert.deepEqual(await held('pev_reader'), ['SELECT assistant_architect_events', 'SELECT pev_executions', 'SELECT pev_stream']);
   assert.deepEqual(await held('pev_streamer'), [
     'EXECUTE pev_redeem_ticket', 'SELECT assistant_architect_events', 'SELECT pev_revoked_token', 'SELECT pev_stream',
@@ -82,12 +86,15 @@ test("each role has the rights that the README grants it, on pev's own, and no o
 
 // What is tried as every role, and which of them may. The rest is refused with 42501.
 const TRIED = [
-  ["SELECT pev_emit(1, 'Error', '{\"message\": \"m\"}')", 'pev_emitter'],
-  ["SELECT pev_emit('user:new', 'upload_started', '{\"jobId\": \"j\"}')", 'pev_emitter'],
-  ["SELECT pev_emit(1, 'typing', '{\"userId\": \"u\", \"isTyping\": true}')", 'pev_emitter'],
-  ['SELECT pev_emit_batch(1, \'[{"type": "Error", "data": {"message": "m"}}]\')', 'pev_emitter'],
-  ['SELECT pev_emit_once(1, \'key\', \'[{"type": "Error", "data": {"message": "m"}}]\')', 'pev_emitter'],
-  ["INSERT INTO assistant_architect_events (execution_id, event_type, event_data) VALUES (1, 'Error', '{\"message\": \"m\"}')", 'pev_emitter'],
+  ["SELECT pev_emit(1, 'Error', '{\"message\": \"m\"}')", ...EMITTERS],
+  ["SELECT pev_emit('user:new', 'upload_started', '{\"jobId\": \"j\"}')", ...EMITTERS],
+  ["SELECT pev_emit(1, 'typing', '{\"userId\": \"u\", \"isTyping\": true}')", ...EMITTERS],
+  ['SELECT pev_emit_batch(1, \'[{"type": "Error", "data": {"message": "m"}}]\')', ...EMITTERS],
+  ['SELECT pev_emit_once(1, \'key\', \'[{"type": "Error", "data": {"message": "m"}}]\')', ...EMITTERS],
+  ["INSERT INTO assistant_architect_events (execution_id, event_type, event_data) VALUES (1, 'Error', '{\"message\": \"m\"}')", ...EMITTERS],
+  [`SELECT pev_plan(2, '[{"name": "a"}]')`, 'pev_orchestrator'],
+  ['SELECT * FROM pev_plan'],
+  ['UPDATE pev_plan SET tokens = 0'],
   ['SELECT * FROM pev_events(1)', 'pev_reader', 'pev_streamer'],
   ["SELECT * FROM pev_execution('user:new')", 'pev_reader'],
   ['SELECT * FROM assistant_architect_events', 'pev_reader', 'pev_streamer'],
@@ -124,7 +131,7 @@ test('each role can do what it is for, and nothing else', async () => {
       else assert.equal(outcome, '42501', `${role}: ${statement}`);
     }
   }
-  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), 5);
+  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), 9);
 });
 
 test('the streamer serves, redeems tickets and emits by these roles', async () => {
@@ -183,6 +190,21 @@ test("under the README's policies a tenant emits to its own streams alone, by ev
   assert.deepEqual(await as('globex', 'SELECT pev_try_emit($1::bigint, $2, $3) AS seq', [acme, type, data]), [{ seq: null }]);
   assert.deepEqual(await db.query("SELECT s.key, count(*) FROM assistant_architect_events JOIN pev_stream s ON s.id = execution_id WHERE s.kind IN ('acme', 'globex') GROUP BY 1 ORDER BY 1"),
     [['acme:0', 2], ['acme:1', 1], ['acme:2', 1], ['globex:0', 1], ['globex:1', 1], ['globex:2', 1]].map(([key, count]) => ({ key, count })));
+});
+
+test("under the README's policies a tenant plans its own streams alone, and moves no other's plan", async () => {
+  await db.query('GRANT pev_orchestrator TO acme, globex');
+  const plan = `SELECT pev_plan($1::text, '[{"name": "a"}]', '0')`;
+  const local = `SELECT pev_emit($1::text, 'PhaseStatus', '{"phase": "a", "progress": 0.5}') AS seq`;
+  for (const [own, other] of [['acme', 'globex'], ['globex', 'acme']]) {
+    assert.ok(Array.isArray(await as(own, plan, [`${own}:planned`])));
+    assert.deepEqual(await as(own, local, [`${own}:planned`]), [{ seq: 2 }]);
+    for (const foreign of [`${other}:0`, `${other}:new`, 'user:u_1', '7']) {
+      assert.equal(await as(own, plan, [foreign]), foreign === 'user:u_1' ? '22023' : '42501', foreign);
+    }
+  }
+  assert.equal(await as('acme', local, ['globex:planned']), '42501');
+  assert.deepEqual(await db.query('SELECT DISTINCT reached, tokens FROM pev_plan WHERE execution_id < 0'), [{ reached: [50], tokens: 0 }]);
 });
 
 const keysOf = async (role, statement) => (await as(role, statement)).map((row) => Object.values(row)[0]);
