@@ -34,7 +34,6 @@
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "storage/bufmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -43,6 +42,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "array.h"
 #include "compat.h"
 #include "jsonb_merge.h"
 #include "jsonb_walk.h"
@@ -140,22 +140,13 @@ refuse_row(const PevCatalog *catalog, int64 stream)
 					errhint("Delete the row, and plan another stream.")));
 }
 
-/* The elements of an array column without nulls; how many. */
+/* The elements of an array column; how many, or -1 if there are nulls. */
 static int
-read_array(HeapTuple row, TupleDesc desc, AttrNumber column, Oid type, Datum **elements)
+read_array(HeapTuple row, TupleDesc desc, AttrNumber column, Datum **elements)
 {
 	ArrayType *array = DatumGetArrayTypeP(own_table_column(row, desc, column));
-	int16 len = type == TEXTOID ? -1 : type == INT2OID ? sizeof(int16) : sizeof(float8);
-	char align = type == TEXTOID   ? TYPALIGN_INT
-				 : type == INT2OID ? TYPALIGN_SHORT
-								   : TYPALIGN_DOUBLE;
-	int count;
 
-	if (array_contains_nulls(array))
-		return -1;
-	deconstruct_array(array, type, len, type == INT2OID || (type == FLOAT8OID && FLOAT8PASSBYVAL),
-					  align, elements, NULL, &count);
-	return count;
+	return array_contains_nulls(array) ? -1 : array_elements(array, elements, NULL);
 }
 
 /* Are there as many of everything, and is every number one that pev_plan() allows? */
@@ -192,11 +183,11 @@ read_row(const PevCatalog *catalog, Relation plans, int64 stream, PhasePlan *pla
 	plan->tokens = DatumGetInt64(own_table_column(plan->row, desc, PLANS_TOKENS));
 	plan->told_tokens = DatumGetInt64(own_table_column(plan->row, desc, PLANS_TOLD_TOKENS));
 	plan->told_at = never_told ? 0 : DatumGetTimestampTz(told_at);
-	plan->count = read_array(plan->row, desc, PLANS_NAMES, TEXTOID, &plan->names);
+	plan->count = read_array(plan->row, desc, PLANS_NAMES, &plan->names);
 	if (plan->count < 1 ||
-		plan->count != read_array(plan->row, desc, PLANS_LABELS, TEXTOID, &plan->labels) ||
-		plan->count != read_array(plan->row, desc, PLANS_WEIGHTS, FLOAT8OID, &plan->weights) ||
-		plan->count != read_array(plan->row, desc, PLANS_REACHED, INT2OID, &plan->reached) ||
+		plan->count != read_array(plan->row, desc, PLANS_LABELS, &plan->labels) ||
+		plan->count != read_array(plan->row, desc, PLANS_WEIGHTS, &plan->weights) ||
+		plan->count != read_array(plan->row, desc, PLANS_REACHED, &plan->reached) ||
 		!makes_sense(plan))
 		refuse_row(catalog, stream);
 }
@@ -230,8 +221,7 @@ write_row(Relation plans, int64 stream, const PhasePlan *plan)
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 	bool summarizing;
 
-	values[0] = PointerGetDatum(
-		construct_array(plan->reached, plan->count, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+	values[0] = PointerGetDatum(array_make(plan->reached, plan->count, INT2OID));
 	values[1] = Int32GetDatum(plan->phase);
 	values[2] = PointerGetDatum(plan->description);
 	values[3] = Int64GetDatum(plan->tokens);

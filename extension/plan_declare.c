@@ -20,7 +20,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -29,6 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "arg.h"
+#include "array.h"
 #include "compat.h"
 #include "event.h"
 #include "jsonb_walk.h"
@@ -217,23 +217,6 @@ check_unplanned(const PevCatalog *catalog, Relation events, int64 stream)
 				 errhint("Plan a stream before its pipelines begin.")));
 }
 
-/* An array of a plan's phases. */
-static Datum
-phase_array(Datum *elements, int count, Oid type)
-{
-	switch (type)
-	{
-		case TEXTOID:
-			return PointerGetDatum(construct_array(elements, count, type, -1, false, TYPALIGN_INT));
-		case FLOAT8OID:
-			return PointerGetDatum(construct_array(elements, count, type, sizeof(float8),
-												   FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-		default:
-			return PointerGetDatum(
-				construct_array(elements, count, type, sizeof(int16), true, TYPALIGN_SHORT));
-	}
-}
-
 /* INSERT the row of a plan, with the caller's rights. */
 static void
 insert_plan(const PevCatalog *catalog, int64 stream, Phases *phases, Datum tokens_every)
@@ -246,11 +229,11 @@ insert_plan(const PevCatalog *catalog, int64 stream, Phases *phases, Datum token
 						 catalog->schema_name);
 
 	values[0] = Int64GetDatum(stream);
-	values[1] = phase_array(phases->names, phases->count, TEXTOID);
-	values[2] = phase_array(phases->labels, phases->count, TEXTOID);
-	values[3] = phase_array(phases->weights, phases->count, FLOAT8OID);
+	values[1] = PointerGetDatum(array_make(phases->names, phases->count, TEXTOID));
+	values[2] = PointerGetDatum(array_make(phases->labels, phases->count, TEXTOID));
+	values[3] = PointerGetDatum(array_make(phases->weights, phases->count, FLOAT8OID));
 	values[4] = tokens_every;
-	values[5] = phase_array(phases->reached, phases->count, INT2OID);
+	values[5] = PointerGetDatum(array_make(phases->reached, phases->count, INT2OID));
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 6, argtypes, values, NULL, false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not insert into pev_plan");

@@ -28,7 +28,6 @@
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -37,6 +36,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "array.h"
 #include "compat.h"
 #include "own_table.h"
 #include "schema_program.h"
@@ -294,8 +294,8 @@ read_kind(const PevCatalog *catalog, const char *prefix, Kind *kind)
 
 		kind->count = 0;
 		if (!kind->all_families)
-			deconstruct_array(DatumGetArrayTypePCopy(datum), TEXTOID, -1, false, TYPALIGN_INT,
-							  &kind->families, &kind->nulls, &kind->count);
+			kind->count =
+				array_elements(DatumGetArrayTypePCopy(datum), &kind->families, &kind->nulls);
 	}
 	systable_endscan(scan);
 	table_close(table, AccessShareLock);
