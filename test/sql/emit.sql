@@ -150,10 +150,10 @@ SELECT seq, event_type FROM pev_events(71);
 -- The largest event, and one byte more.
 CREATE FUNCTION test.sized(bytes int) RETURNS jsonb LANGUAGE sql AS $$
   SELECT d || jsonb_build_object('summary', repeat('x', bytes - pg_column_size(d || '{"summary": ""}')))
-  FROM (SELECT '{"type": "TokenCount", "timestamp": "2025-06-27T08:00:00.000Z"}'::jsonb) v(d)
+  FROM (SELECT '{"type": "Error", "timestamp": "2025-06-27T08:00:00.000Z"}'::jsonb) v(d)
 $$;
-UPDATE pev_event_type SET max_bytes = 300, schema = '{}' WHERE name = 'TokenCount';
-SELECT outcome(format('SELECT pev_emit(72, ''TokenCount'', %L)', sized(n))), n FROM unnest('{299,300,301}'::int[]) n;
+UPDATE pev_event_type SET max_bytes = 300, schema = '{}' WHERE name = 'Error';
+SELECT outcome(format('SELECT pev_emit(72, ''Error'', %L)', sized(n))), n FROM unnest('{299,300,301}'::int[]) n;
 SELECT pg_column_size(event_data) FROM pev_events(72);
 SELECT pev_emit(73, 'Result', jsonb_build_object('summary', repeat('größe', 1000000)));
 SELECT length(event_data->>'summary'), event_data->>'summary' = repeat('größe', 1000000) AS whole FROM pev_events(73);

@@ -134,6 +134,7 @@ SELECT name, what, path, keyword, message FROM test.outcome WHERE keyword IS NOT
 
 -- Less what pev supplies, the smallest event is accepted and comes out whole.
 SET pev.message_id = 'm_1';
+SET pev.require_plan = off;
 CREATE TABLE test.emitted AS
 SELECT t.name, t.family, t.schema, e.event,
   CASE WHEN t.durable THEN pev_emit(CASE t.family
@@ -144,6 +145,7 @@ FROM pev_event_type t, LATERAL (
   SELECT coalesce(jsonb_object_agg(key, value) FILTER (WHERE NOT coalesce(t.schema->'properties'->key ? 'x-pev-stamp', false)), '{}') AS event
   FROM jsonb_each(test.smallest(t.schema, t.schema))) e;
 RESET pev.message_id;
+RESET pev.require_plan;
 SELECT count(*), sum(seq) AS stored FROM test.emitted;
 SELECT name, k.key AS missing FROM test.emitted m
 JOIN assistant_architect_events e ON e.event_type::text = m.name, jsonb_array_elements_text(m.schema->'required') k(key)
