@@ -10,6 +10,9 @@
  * replication subscriber rings its own listeners.  So are those on UPDATE and
  * DELETE, which forbid nothing to replication but notice what it changes.
  *
+ * An event that means something to its stream's plan changes that first, and may
+ * have another event stored before it (plan.c).
+ *
  * A row that comes with a number already is an import, as pg_dump's COPY makes:
  * it is stored as it is.  Only the table's owner may do that.
  */
