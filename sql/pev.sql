@@ -1,4 +1,5 @@
--- pev: objects of the extension.  plan.sql adds plans, catalogue.sql the event types, functions.sql the functions.
+-- pev: objects of the extension.  plan.sql adds plans, catalogue.sql the event types, functions.sql
+-- the functions, jobs.sql the queue of jobs.
 
 \echo Use "CREATE EXTENSION pev" to load this file. \quit
 

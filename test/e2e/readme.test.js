@@ -7,6 +7,7 @@ import { after, before } from 'node:test';
 import fs from 'node:fs';
 import path from 'node:path';
 import { EventSource } from 'eventsource';
+import pg from 'pg';
 import { Authority } from './certificates.js';
 import { Database, DEADLINE, Streamer, poll, request, root, stopStack, streamerPath, test, within } from './harness.js';
 
@@ -138,7 +139,7 @@ test('the JavaScript follows a stream to its end', async () => {
 });
 
 test('the JavaScript for several streams knows of which each event is', async () => {
-  const [, code] = of('js');
+  const [code] = of('js').filter((text) => text.includes('/events?'));
   const source = new Function('EventSource', 'console', `${code.replace('/events?', `${stack.streamer.url}/events?`)}; return several;`);
   const logged = [];
   const several = source(EventSource, { log: (...what) => logged.push(what) });
@@ -155,6 +156,49 @@ test('the JavaScript for several streams knows of which each event is', async ()
   } finally {
     several.close();
   }
+});
+
+test('the worker does what is queued, is woken, tries again what failed, and drops what it lost', async () => {
+  const [code] = of('js').filter((text) => text.includes('pev_claim'));
+  const AsyncFunction = (async () => {}).constructor;
+  assert.match(code, /5_000/);
+  const worker = new AsyncFunction('pg', 'draw', 'working', code.replace('5_000', '600_000')); // so that it must be woken
+  const { env } = stack.db;
+  class Client extends pg.Client {
+    constructor() {
+      super({ host: env.PGHOST, port: Number(env.PGPORT), user: env.PGUSER, database: 'readme' });
+    }
+  }
+  const answer = async (statement) => (await psql(statement, '-At')).output.trim();
+  const enqueue = (n) => answer(`SELECT pev_enqueue('generate_image', '{"n": ${n}}', 'user:w_${n}')`);
+  let stopped = false;
+  const seen = new Set();
+  const draw = async ({ n }, tell) => {
+    await tell(50, 'half-way');
+    const again = seen.has(n);
+    seen.add(n);
+    if (n === 2 && !again) throw new Error('out of ink');
+    if (n === 3 && !again) { // somebody else claims it, and dies
+      await answer("UPDATE pev_job SET run_at = now() - interval '1 s' WHERE state = 'running'; SELECT pev_claim('{generate_image}', 'other')");
+      await answer("UPDATE pev_job SET run_at = now() WHERE state = 'running'");
+    }
+    stopped = n === 4;
+    return { n };
+  };
+  await enqueue(1);
+  const ended = worker({ Client }, draw, () => !stopped);
+  for (const n of [1, 2, 3, 4]) {
+    if (n > 1) await enqueue(n);
+    await poll(async () => {
+      if (n === 2) await answer('NOTIFY pev_job'); // it comes due again without a word
+      return await answer(`SELECT state FROM pev_job WHERE channel = 'user:w_${n}'`) === 'completed';
+    }, `job ${n}`);
+  }
+  await within(ended, 'the end of the worker');
+  const told = await answer(`SELECT string_agg(substr(event_type::text, 12), ' ' ORDER BY e.id) FROM assistant_architect_events e
+    JOIN pev_stream s ON s.id = e.execution_id WHERE key LIKE 'user:w%' GROUP BY key ORDER BY key`);
+  const attempt = 'started progress';
+  assert.deepEqual(told.split('\n'), [`${attempt} complete`, `${attempt} ${attempt} complete`, `${attempt} started ${attempt} complete`, `${attempt} complete`]);
 });
 
 test('the table of options is that of --help', async () => {

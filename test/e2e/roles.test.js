@@ -81,6 +81,8 @@ test("each role has the rights that the README grants it, on pev's own, and no o
   assert.deepEqual(await held('pev_streamer'), [
     'EXECUTE pev_redeem_ticket', 'SELECT assistant_architect_events', 'SELECT pev_revoked_token', 'SELECT pev_stream',
   ]);
+  assert.deepEqual(await held('pev_worker'), ['INSERT assistant_architect_events', 'SELECT pev_job']); // and columns to update
+  assert.deepEqual(await held('pev_enqueuer'), []); // columns alone
   assert.equal(await db.value("SELECT bool_or(rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication) FROM pg_roles WHERE rolname LIKE 'pev\\_%'"), false);
 });
 

@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(25);
+SELECT plan(27);
 
 -- The extension's own objects.
 CREATE TEMP VIEW member AS
@@ -20,6 +20,8 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.ob
 
 SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default", properties COLLATE "default" FROM function WHERE prorettype <> 'trigger'::regtype
   AND proname <> 'pev_notifier_status' ORDER BY signature COLLATE "C"$$, $$VALUES
+  ('pev_claim(kinds text[], worker text, lease interval DEFAULT ''00:01:00''::interval, OUT job_id bigint, OUT attempt integer, OUT kind text, OUT payload jsonb, OUT channel text)', 'SETOF record', 'vu'),
+  ('pev_complete(job_id bigint, attempt integer, result jsonb DEFAULT ''null''::jsonb)', 'void', 'vu'),
   ('pev_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
@@ -29,6 +31,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_emit_once(stream bigint, key text, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_once(stream text, key text, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_once(stream uuid, key text, events jsonb)', 'bigint', 'vu'),
+  ('pev_enqueue(kind text, payload jsonb, channel text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT NULL::integer)', 'bigint', 'vu'),
   ('pev_events(stream bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
@@ -41,13 +44,19 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_execution(stream bigint)', 'SETOF pev_executions', 'ss'),
   ('pev_execution(stream text)', 'SETOF pev_executions', 'ss'),
   ('pev_execution(stream uuid)', 'SETOF pev_executions', 'ss'),
+  ('pev_extend_lease(job_id bigint, attempt integer)', 'timestamp with time zone', 'vu'),
+  ('pev_fail(job_id bigint, attempt integer, error text, retry boolean DEFAULT true)', 'timestamp with time zone', 'vu'),
   ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
   ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
+  ('pev_job_give_up(job pev_job, error text)', 'void', 'vu'),
+  ('pev_job_held(job_id bigint, attempt integer)', 'pev_job', 'vu'),
+  ('pev_job_progress(job_id bigint, attempt integer, progress numeric, message text DEFAULT NULL::text, bytes_uploaded bigint DEFAULT NULL::bigint)', 'timestamp with time zone', 'vu'),
   ('pev_lifetime(lifetime interval, name text)', 'interval', 'ss'),
   ('pev_plan(stream bigint, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
   ('pev_plan(stream text, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
   ('pev_plan(stream uuid, phases jsonb, tokens_every interval DEFAULT ''00:00:00.25''::interval)', 'void', 'vu'),
   ('pev_redeem_ticket(hash bytea, stream text)', 'timestamp with time zone', 'vu strict'),
+  ('pev_register_job_kind(kind text, description text, events text DEFAULT NULL::text, max_attempts integer DEFAULT 5, backoff interval DEFAULT ''00:00:01''::interval)', 'void', 'vu'),
   ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
   ('pev_revoke_token(token text, expires timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'void', 'vu'),
   ('pev_stream_id(key text)', 'bigint', 'ss strict'),
@@ -81,7 +90,7 @@ SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::r
 -- Tables and views.
 SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
-  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'), ('pev_plan', 'r'),
+  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'), ('pev_plan', 'r'), ('pev_job_kind', 'r'), ('pev_job', 'r'),
   ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
 CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
@@ -100,6 +109,10 @@ SELECT results_eq('SELECT columns(''pev_revoked_token'')', ARRAY['jti text not n
 SELECT results_eq('SELECT columns(''pev_plan'')', ARRAY['execution_id bigint not null', 'names text[] not null', 'labels text[] not null', 'weights double precision[] not null',
   'tokens_every interval not null', 'reached smallint[] not null', 'phase integer not null', 'description text not null', 'tokens bigint not null', 'told_tokens bigint not null',
   'told_at timestamp with time zone'], 'pev_plan');
+SELECT results_eq('SELECT columns(''pev_job_kind'')', ARRAY['kind text not null', 'description text not null', 'events text', 'max_attempts integer not null', 'backoff interval not null'], 'pev_job_kind');
+SELECT results_eq('SELECT columns(''pev_job'')', ARRAY['id bigint not null identity', 'kind text not null', 'channel text not null', 'payload jsonb not null', 'state text not null',
+  'attempts integer not null', 'max_attempts integer not null', 'run_at timestamp with time zone not null', 'lease interval', 'worker text', 'error text',
+  'created_at timestamp with time zone not null', 'finished_at timestamp with time zone'], 'pev_job');
 SELECT results_eq('SELECT columns(''pev_executions'')', ARRAY['execution_id bigint', 'key text', 'status text', 'progress numeric', 'tokens numeric', 'events bigint',
   'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'duration interval', 'last_message text'], 'pev_executions');
 SELECT col_is_pk('pev', 'assistant_architect_events', 'id', 'id is the primary key');
@@ -111,7 +124,7 @@ SELECT is((SELECT count(*) FROM pg_enum WHERE enumtypid = 'assistant_event_type'
 
 -- Who may read what.
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'pev'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('public', oid, 'SELECT')$$,
-  ARRAY['pev_event_type', 'pev_stream_kind', 'pev_notifier_status'], 'the catalogue is for everybody to read, events are not');
+  ARRAY['pev_event_type', 'pev_stream_kind', 'pev_job_kind', 'pev_notifier_status'], 'the catalogue is for everybody to read, events are not');
 SELECT is_empty($$SELECT relname FROM pg_class WHERE relnamespace = 'pev'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('public', oid, 'INSERT, UPDATE, DELETE, TRUNCATE')$$,
   'and nothing for everybody to write');
 

@@ -30,6 +30,8 @@ SELECT pev_emit('word', 'Result', '{"summary": "s"}'), pev_emit('order:1', 'exec
   pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}'), pev_plan('E96B74BC-aba8-4837-bb43-237fd687d18b', '[{"name": "p"}, {"name": "größe \"quoted\"", "label": "{,}", "weight": 0.1}]', '1 hour');
 SELECT pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}'), pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'TokenCount', '{"tokenCount": 7}');
 SELECT pev_revoke_token('some-token', 'infinity'), pev_ticket('word') ~ '^pevt_' AS ticket;
+SELECT pev_register_job_kind('k', 'tested', 'generation', 3, '2 s'), pev_enqueue('k', '{"n": 1}', 'channel:1'), pev_enqueue('k', '{"n": 2}', 'channel:1', 'infinity');
+SELECT job_id, attempt FROM pev_claim('{k}', 'w');
 CREATE TABLE "My Schema".mine (n int, type assistant_event_type);
 INSERT INTO mine VALUES (1, 'Result');
 CREATE VIEW mine_too AS SELECT key, status FROM pev_executions;
@@ -42,6 +44,8 @@ CREATE FUNCTION "My Schema".contents() RETURNS TABLE (what text, rows bigint, ha
   SELECT 'types', count(*), md5(string_agg(t::text, E'\n' ORDER BY name)) FROM pev_event_type t UNION ALL
   SELECT 'plans', count(*), md5(string_agg(p::text, E'\n' ORDER BY execution_id)) FROM pev_plan p UNION ALL
   SELECT 'revoked', count(*), md5(string_agg(r.jti || r.expires || r.revoked_at, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
+  SELECT 'job kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY kind)) FROM pev_job_kind k UNION ALL
+  SELECT 'jobs', count(*), md5(string_agg(j::text, E'\n' ORDER BY id)) FROM pev_job j UNION ALL
   SELECT 'executions', count(*), md5(string_agg(x::text, E'\n' ORDER BY execution_id)) FROM pev_executions x UNION ALL
   SELECT 'mine', count(*), md5(string_agg(m::text, E'\n' ORDER BY n)) FROM mine m UNION ALL
   SELECT 'privileges', count(*), md5(string_agg(relacl::text, E'\n' ORDER BY relname)) FROM pg_class WHERE relnamespace = '"My Schema"'::regnamespace AND relacl IS NOT NULL
@@ -62,10 +66,11 @@ SELECT * FROM pev_stream_kind ORDER BY prefix;
 SELECT name, max_bytes, builtin FROM pev_event_type WHERE name = 'Error';
 -- It goes on where it was.
 SELECT pev_emit(1, 'Error', '{"message": "m"}') AS twenty_one, pev_emit('order:1', 'execution-complete', '{"totalTokens": 1, "duration": 1, "success": true}') AS two,
-  pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}') AS two, pev_emit('order:2', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}') AS one,
+  pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}') AS three, pev_emit('order:2', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}') AS one,
   pev_emit('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.6}') AS five;
 SELECT event_data - 'timestamp' FROM pev_events('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PipelineStatus');
 SELECT pev_emit('word', 'PhaseStatus', '{"phase": "p", "progress": 0.5}');
+SELECT pev_complete(1, 1), pev_enqueue('k', '{}', 'channel:1') AS three;
 SELECT id, key, kind FROM pev_stream ORDER BY id DESC;
 SELECT count(*), count(DISTINCT id), min(id), max(id) FROM assistant_architect_events;
 SELECT evtype.tgname, evtype.tgenabled FROM pg_trigger evtype WHERE tgrelid = 'assistant_architect_events'::regclass AND NOT tgisinternal ORDER BY 1;

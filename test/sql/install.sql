@@ -47,13 +47,21 @@ CREATE TABLE assistant_architect_events (execution_id bigint, seq bigint, event_
 CREATE TABLE pev_event_type (name text);
 CREATE TABLE pev_stream (id bigint, key text);
 CREATE TABLE pev_plan (execution_id bigint);
+CREATE TABLE pev_job (id bigint, kind text);
+CREATE TABLE pev_job_kind (kind text);
 SELECT "My Schema".pev_emit(2, 'Result', '{"summary": "s"}'), "My Schema".pev_emit('user:v', 'upload_started', '{"jobId": "j"}'),
   "My Schema".pev_plan(3, '[{"name": "p"}]');
 SELECT "My Schema".pev_emit_batch(3, '[{"type": "PhaseStatus", "data": {"phase": "p", "progress": 1}}, {"type": "Result", "data": {"summary": "s"}}]');
 SELECT seq FROM "My Schema".pev_events('user:v');
 SELECT count(*) FROM "My Schema".pev_executions;
+SELECT "My Schema".pev_register_job_kind('k', 'd', 'generation'), "My Schema".pev_enqueue('k', '{}', 'user:j'), "My Schema".pev_enqueue('k', '{}', 'user:j');
+SELECT job_id, attempt FROM "My Schema".pev_claim('{k}', 'w');
+SELECT "My Schema".pev_job_progress(1, 1, 50, 'm') > now() AS leased, "My Schema".pev_fail(1, 1, 'e') > now() AS again;
+SELECT job_id, attempt FROM "My Schema".pev_claim('{k}', 'w');
+SELECT "My Schema".pev_extend_lease(2, 1) > now() AS leased, "My Schema".pev_complete(2, 1);
+SELECT seq, event_type FROM "My Schema".pev_events('user:j');
 SELECT count(*) FROM assistant_architect_events;
-DROP TABLE assistant_architect_events, pev_event_type, pev_stream, pev_plan;
+DROP TABLE assistant_architect_events, pev_event_type, pev_stream, pev_plan, pev_job, pev_job_kind;
 DROP EXTENSION pev;
 DROP SCHEMA "My Schema";
 SELECT kind, b.count AS before, a.count AS after FROM before b FULL JOIN inventory a USING (kind)
