@@ -1,6 +1,6 @@
 // The benchmark: B1 to B8, pev beside what people use instead, in one run; E1, exports
-// beside COPY; F4, pev beside itself when clients misbehave; P1, behind proxies; and POST,
-// emitting over HTTP beside libpq.
+// beside COPY; F4, pev beside itself when clients misbehave; J1, jobs beside
+// graphile-worker; P1, behind proxies; and POST, emitting over HTTP beside libpq.
 //
 // Everything that is compared runs in turn, round after round, and medians count,
 // so that a slow minute of the machine is everybody's. Servers are private, on
@@ -18,6 +18,7 @@ import * as b7 from './b7-resume.js';
 import * as b8 from './b8-large.js';
 import * as e1 from './e1-export.js';
 import * as f4 from './f4-slow.js';
+import * as j1 from './j1-jobs.js';
 import * as p1 from './p1-proxies.js';
 import * as postBench from './post.js';
 import { load } from './lib/history.js';
@@ -27,7 +28,8 @@ import { interrupt, isInterrupted, stopAll } from './lib/process.js';
 import { markdownTable, progress, provenance, textTable } from './lib/report.js';
 
 const BENCHES = {
-  B1: b1, B2: b2, B3: b3, B4: b4, B5: b5, B6: b6, B7: b7, B8: b8, E1: e1, F4: f4, P1: p1, POST: postBench,
+  B1: b1, B2: b2, B3: b3, B4: b4, B5: b5, B6: b6, B7: b7, B8: b8, E1: e1, F4: f4, J1: j1, P1: p1,
+  POST: postBench,
 };
 
 /** Loads the large database when it is first needed. */

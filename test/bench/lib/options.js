@@ -9,7 +9,7 @@ function number(name, full, quick) {
   return value;
 }
 
-/** Which of B1 to B8, E1, F4, P1 and POST to run: ONLY='B1 B4', or all. */
+/** Which of B1 to B8, E1, F4, J1, P1 and POST to run: ONLY='B1 B4', or all. */
 function chosen(all) {
   const only = (process.env.ONLY ?? '').toUpperCase().split(/[\s,]+/).filter(Boolean);
   for (const name of only) {
@@ -20,7 +20,7 @@ function chosen(all) {
 
 export const options = {
   quick: Boolean(process.env.QUICK),
-  only: chosen(['B1', 'B2', 'B3', 'B4', 'B5', 'B6', 'B7', 'B8', 'E1', 'F4', 'P1', 'POST']),
+  only: chosen(['B1', 'B2', 'B3', 'B4', 'B5', 'B6', 'B7', 'B8', 'E1', 'F4', 'J1', 'P1', 'POST']),
   rounds: number('ROUNDS', 3, 1), // each compares everything once, in turn
   seconds: number('DURATION', 10, 2), // of one measurement
   writers: number('WRITERS', 32, 32),
@@ -28,6 +28,7 @@ export const options = {
   subscribers: number('SUBSCRIBERS', 1000, 200), // of the one execution of B3 and F4
   rate: number('RATE', 2000, 2000), // events/s of B4
   idle: number('IDLE', 10000, 1000), // subscribers of B6
+  jobs: number('JOBS', 10_000, 1_000), // of J1
   streams: number('STREAMS', 100, 100), // through each proxy of P1
   rows: number('ROWS', 10_000_000, 200_000), // of B7 and B8, a tenth of them in one execution
   exported: number('EXPORTED', 1_000_000, 50_000), // events of E1
