@@ -55,9 +55,11 @@ cors_mark(struct MHD_Connection *conn, struct MHD_Response *response)
 	respond_header(response, "Access-Control-Allow-Origin", origin);
 	if (strcmp(origin, "*") != 0)
 		respond_header(response, "Access-Control-Allow-Credentials", "true");
-	/* a page that saves a file itself should know how to call it */
+	/* a page that saves a file itself should know how to call it, and one that is refused when to return */
 	if (MHD_get_response_header(response, "Content-Disposition") != NULL)
 		respond_header(response, "Access-Control-Expose-Headers", "Content-Disposition");
+	else if (MHD_get_response_header(response, "Retry-After") != NULL)
+		respond_header(response, "Access-Control-Expose-Headers", "Retry-After");
 }
 
 /* Answer, if it is asked, what a page may send. */

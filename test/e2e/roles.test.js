@@ -32,8 +32,10 @@ after(async () => {
   }
 });
 
+const addressOf = (user) => ({ host: '127.0.0.1', port: Number(db.env.PGPORT), user, database: db.env.PGDATABASE });
+
 function poolOf(user) {
-  const pool = new pg.Pool({ host: '127.0.0.1', port: Number(db.env.PGPORT), user, database: db.env.PGDATABASE, max: 2 });
+  const pool = new pg.Pool({ ...addressOf(user), max: 2 });
   return pool.on('error', () => {}); // its connections end with the server
 }
 
@@ -231,6 +233,18 @@ test('and reads its own streams alone, by every function', async () => {
   assert.deepEqual(await keysOf('globex', 'SELECT execution_id FROM pev_executions'), [502]);
   assert.deepEqual(await keysOf('acme', 'SELECT events FROM pev_execution(502)'), []);
   assert.deepEqual(await keysOf('pev_reader', 'SELECT count(*) FROM pev_executions'), [0], 'whom no policy names');
+});
+
+test('and no more by becoming one of the roles that it is a member of', async () => {
+  for (const role of ['pev_emitter', 'pev_reader', 'pev_streamer']) {
+    const client = new pg.Client({ ...addressOf('acme'), options: `-c role=${role}` });
+    await client.connect();
+    const rows = async (sql) => (await client.query(sql)).rows;
+    assert.deepEqual(await rows('SELECT current_user, session_user'), [{ current_user: role, session_user: 'acme' }]);
+    assert.deepEqual(await rows('SELECT kind FROM pev_stream'), [], role);
+    if (role !== 'pev_emitter') assert.deepEqual(await rows('SELECT execution_id FROM assistant_architect_events'), [], role);
+    await client.end();
+  }
 });
 
 test("a streamer serves what its role may see: all of it, or a tenant's; the rest are streams without events", async () => {
