@@ -19,7 +19,7 @@ before(async () => {
   stack.streamer = await Streamer.start({
     dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), '--cors-origin', here, '--cors-origin', alsoHere],
   });
-  open = await Streamer.start({ dsn: stack.db.dsn, args: ['--cors-origin', '*'] });
+  open = await Streamer.start({ dsn: stack.db.dsn, args: ['--cors-origin', '*', '--max-clients', '1'] });
   closed = await Streamer.start({ dsn: stack.db.dsn });
   for (const { url } of [stack.streamer, open, closed]) {
     await poll(async () => (await request(`${url}/readyz`)).status === 200, 'the streamer being ready');
@@ -108,6 +108,15 @@ test('* allows every origin, and no credentials', async () => {
     const preflight = await request(`${open.url}/events/1`, { method: 'OPTIONS', headers: { Origin: origin, ...ask('GET') } });
     assert.deepEqual(marks(preflight), { 'vary': 'Origin', 'access-control-allow-origin': '*', ...PREFLIGHT });
   }
+});
+
+test('a page may read when to come back', async () => {
+  const client = await SseClient.open(`${open.url}/events/1`);
+  const answer = await request(`${open.url}/events/1`, { headers: { Origin: elsewhere } });
+  assert.equal(answer.status, 503);
+  assert.match(answer.headers['retry-after'], /^\d+$/);
+  assert.deepEqual(marks(answer), { 'vary': 'Origin', 'access-control-allow-origin': '*', 'access-control-expose-headers': 'Retry-After' });
+  client.close();
 });
 
 test('without the option no answer says anything about origins', async () => {
