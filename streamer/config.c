@@ -107,6 +107,9 @@ static const Option options[] = {
 	 "--send-timeout"},
 	{"--max-exports", "PEV_MAX_EXPORTS", OPTION_COUNT, "4", 1, 1000, AT(max_exports), "NUMBER",
 	 "streams that are exported at once; those who want more are told to come back later"},
+	{"--max-exports-per-ip", "PEV_MAX_EXPORTS_PER_IP", OPTION_COUNT, "0", 0, 1000,
+	 AT(max_exports_per_ip), "NUMBER",
+	 "of those, to one address, as for --max-clients-per-ip; 0 is no limit of its own"},
 	{"--jwt-secret-file", "PEV_JWT_SECRET_FILE", OPTION_FILES, NULL, 0, 0, AT(secret_files), "FILE",
 	 "secret of at least 32 bytes that tokens are signed with (HS256), or KID=FILE; may be "
 	 "repeated; "

@@ -59,6 +59,7 @@ typedef struct Config
 	int64_t bodies_bytes;
 	int64_t body_timeout;
 	int64_t max_exports;
+	int64_t max_exports_per_ip; /* 0: as many as all together */
 	StringList secret_files;
 	StringList key_files;
 	char *audience; /* NULL: not looked at, as the next */

@@ -25,6 +25,7 @@
 #include "hang_up.h"
 #include "log.h"
 #include "metrics.h"
+#include "peers.h"
 #include "respond.h"
 #include "selection.h"
 
@@ -36,13 +37,20 @@ static const Config *exporting;
 static const char stopping[] = "The server is stopping.";
 static const char away[] = "The database is not available.";
 
-/* It cannot be served now. */
+/* It cannot be served now: to anybody (503), or to this client (429). */
+static enum MHD_Result
+export_answer_later(Request *req, unsigned int status, const char *why)
+{
+	metric_add(METRIC_EXPORTS_UNAVAILABLE, 1);
+	return respond_busy(req->conn, status, why,
+						(unsigned int) loop_jitter(EXPORT_RETRY, EXPORT_RETRY_JITTER));
+}
+
+/* It cannot be served to anybody now. */
 static enum MHD_Result
 export_answer_busy(Request *req, const char *why)
 {
-	metric_add(METRIC_EXPORTS_UNAVAILABLE, 1);
-	return respond_busy(req->conn, MHD_HTTP_SERVICE_UNAVAILABLE, why,
-						(unsigned int) loop_jitter(EXPORT_RETRY, EXPORT_RETRY_JITTER));
+	return export_answer_later(req, MHD_HTTP_SERVICE_UNAVAILABLE, why);
 }
 
 /* It is wrong. */
@@ -204,25 +212,52 @@ export_continue(Request *req)
 	return export_respond(req);
 }
 
+/* Why the client cannot have one more export now, and the status that says so; NULL if it can. */
+static const char *
+export_find_limit(const uint64_t network[2], unsigned int *status)
+{
+	const Export *export;
+	int64_t same = 0;
+
+	TAILQ_FOREACH(export, export_all(), link)
+	{
+		same += memcmp(export->network, network, sizeof(export->network)) == 0;
+	}
+	*status = MHD_HTTP_TOO_MANY_REQUESTS;
+	if (exporting->max_exports_per_ip > 0 && same >= exporting->max_exports_per_ip)
+		return "Too much is being exported to this address.";
+	*status = MHD_HTTP_SERVICE_UNAVAILABLE;
+	return export_count() >= (size_t) exporting->max_exports ? "Too much is being exported at once."
+															 : NULL;
+}
+
 /* Begin an export, now that the client may have it; error: what is wrong with the stream. */
 static enum MHD_Result
 export_open(Request *req, const Selection *stream, const char *error)
 {
 	const char *query = strchr(req->target, '?');
 	const char *accept = MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, "Accept-Encoding");
+	struct sockaddr_in6 address;
+	uint64_t network[2];
+	unsigned int status;
+	const char *limit;
 	ExportQuery wanted;
 
 	if (error == NULL)
 		error = export_query_parse(query != NULL ? query + 1 : NULL, &wanted);
 	if (error != NULL)
 		return export_answer_wrong(req, MHD_HTTP_BAD_REQUEST, error);
-	if (export_count() >= (size_t) exporting->max_exports)
+	request_address(req, &address);
+	peer_network((const struct sockaddr *) &address, network);
+	limit = export_find_limit(network, &status);
+	if (limit != NULL)
 	{
 		export_query_free(&wanted);
-		return export_answer_busy(req, "Too much is being exported at once.");
+		return export_answer_later(req, status, limit);
 	}
 	req->export = export_new(&stream->choices[0].key, &wanted, encoding_is_gzip(accept),
 							 export_on_change, req);
+	memcpy(req->export->network, network, sizeof(network));
 	hang_up_watch(req, exporting->send_timeout, export_on_hang_up);
 	req->export->waiting = true;
 	MHD_suspend_connection(req->conn);

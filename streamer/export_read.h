@@ -44,6 +44,7 @@ typedef struct Export
 	Buf page;                               /* what is to be sent */
 	size_t sent;                            /* of that */
 	void (*changed)(struct Export *export); /* the state, or there is more to be sent */
+	uint64_t network[2];                    /* of its client, as peer_network tells it */
 	void *owner;
 	TAILQ_ENTRY(Export) link;
 	TAILQ_ENTRY(Export) queue_link; /* while it waits for the connection */

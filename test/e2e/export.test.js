@@ -130,7 +130,7 @@ function assertProblem(answer, status, what = '') {
   const problem = JSON.parse(answer.body);
   assert.equal(problem.status, status, what);
   assert.ok(problem.detail.endsWith('.'), `${what}: ${answer.body}`);
-  assert.equal(answer.headers['retry-after'] !== undefined, status === 503, what);
+  assert.equal(answer.headers['retry-after'] !== undefined, [429, 503].includes(status), what);
   return problem.detail;
 }
 
@@ -370,6 +370,18 @@ test('beyond --max-exports clients are told to come back', async () => {
     assert.deepEqual(['complete', 'left', 'broken', 'refused', 'unavailable'].map((result) => values.get(`pev_exports_total{result="${result}"}`)), [2, 1, 0, 1, 1]);
     assert.ok(values.get('pev_export_events_total') >= 2 * MANY);
     assert.ok(values.get('pev_export_bytes_total') >= 2 * (await lines(many)).join('').length);
+  });
+});
+
+test('one address cannot have more than --max-exports-per-ip', async () => {
+  await withStreamer(['--max-exports', '3', '--max-exports-per-ip', '1', '--trusted-proxy', '127.0.0.1'], async (streamer) => {
+    const from = (address) => ({ headers: { 'X-Forwarded-For': address } });
+    const stalled = await Download.open(urlOf(many, '', streamer), { ...from('192.0.2.1'), paused: true });
+    assertProblem(await request(urlOf(many, '', streamer), from('192.0.2.1')), 429);
+    await download(urlOf(many, '', streamer), from('192.0.2.2'));
+    stalled.read();
+    await stalled.toEnd();
+    await download(urlOf(many, '', streamer), from('192.0.2.1'));
   });
 });
 
