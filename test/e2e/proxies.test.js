@@ -58,6 +58,18 @@ async function withStreamer(stack, args, body) {
   }
 }
 
+/** Who may read what a proxy answers in the place of a streamer that is down. */
+async function readsOfOrigins(client, stream) {
+  for (const accept of ['text/event-stream', '*/*']) {
+    for (const origin of ['https://app.example', 'http://app.example', 'https://app.example.org', 'null', undefined]) {
+      const { status, headers } = await client.request(`/events/${stream}`, { accept, ...(origin && { origin }) });
+      assert.equal(status, accept === '*/*' ? 503 : 200);
+      const marks = [headers['access-control-allow-origin'], headers['access-control-allow-credentials'], headers.vary];
+      assert.deepEqual(marks, origin === 'https://app.example' ? [origin, 'true', 'Origin'] : [undefined, undefined, 'Origin'], `Origin: ${origin}`);
+    }
+  }
+}
+
 for (const [name, stack] of Object.entries(stacks)) {
   test(`${name}: 100 streams on one connection`, async () => {
     const streams = Array.from({ length: 100 }, newExecution);
@@ -126,7 +138,10 @@ for (const [name, stack] of Object.entries(stacks)) {
     const refused = await post('{"type": "progress", "data": {}}');
     assert.equal(refused.status, 422);
     assert.ok(JSON.parse(refused.body).errors.length > 0, refused.body);
-    assert.equal((await post('x'.repeat(1_100_000)).catch(() => ({ status: 413 }))).status, 413);
+    const large = await post('x'.repeat(1_200_000));
+    assert.equal(large.status, 413);
+    assert.match(large.headers['content-type'], /^application\/problem\+json\b/);
+    assert.match(JSON.parse(large.body).detail, /1048576/);
   });
 
   test(`${name}: the metrics stay inside`, async () => {
@@ -156,6 +171,7 @@ for (const [name, stack] of Object.entries(stacks)) {
     assert.deepEqual([refused.status, refused.headers['retry-after']], [503, '5']);
     assert.match(refused.headers['content-type'], /^application\/problem\+json\b/);
     assert.equal(JSON.parse(refused.body).status, 503);
+    await readsOfOrigins(stack.client, stream);
     stack.streamer = await startStreamer(stack.listen);
     await emit(stream, 2);
     const next = await stack.client.open(`/events/${stream}`, { 'last-event-id': '1' });
@@ -212,17 +228,21 @@ for (const [name, stack] of Object.entries(stacks)) {
     await record.received(1);
     record.close();
     assert.equal((await stack.client.request(`/events/${stream}?token=${token}x`)).status, 401);
+    // Nor one whose query has become a part of the path.
+    for (const before of ['%3F', '%3f', '&', '%26', ';', '%3B', '%23', '%253F']) await stack.client.request(`/events/${stream}${before}token=${token}`);
     // What a proxy has to complain of is what it may quote a request for.
     const broken = await stack.client.open(`/events/${stream}?token=${token}`);
     await broken.received(1);
     stack.streamer.mayFail = true;
     await stack.streamer.kill('SIGKILL');
     await broken.until(() => broken.ended, 'the end');
-    assert.equal((await stack.client.request(`/events/${stream}?token=${token}`, { accept: 'text/event-stream' })).status, 200);
+    for (const [accept, status] of [['text/event-stream', 200], ['*/*', 503]]) {
+      assert.equal((await stack.client.request(`/events/${stream}?token=${token}`, { accept })).status, status);
+    }
     stack.streamer = await startStreamer(stack.listen, ['--jwt-secret-file', ring.file('secret')]);
     await poll(async () => (await stack.client.request('/healthz')).status === 200, 'the streamer being back');
     assert.ok(!stack.proxy.logs().includes(token), stack.proxy.logs());
-    const logged = { nginx: `"GET /events/${stream} HTTP/2\\.0" 401 `, caddy: `"uri":"/events/${stream}\\?token=REDACTED".*"status":401` };
+    const logged = { nginx: `"GET /events/${stream} HTTP/2\\.0" 401 `, caddy: `"uri":"/events/${stream}",.*"status":401` };
     await poll(() => new RegExp(logged[name]).test(stack.proxy.logs()), 'the log of the request that was refused');
   }));
 }

@@ -59,10 +59,10 @@ ${site}
 }
 
 function caddyConfiguration({ dir, port, upstream, cert, key }) {
-  const site = adapted('Caddyfile', [
+  return adapted('Caddyfile', [
     ['127.0.0.1:8080', `127.0.0.1:${upstream}`], ['events.example.org {', `https://localhost:${port} {\n\tbind 127.0.0.1\n\ttls ${cert} ${key}`],
+    ['\tlog default {', `\tadmin off\n\tauto_https off\n\tstorage file_system ${dir}\n\tlog default {`],
   ]);
-  return `{\n\tadmin off\n\tauto_https off\n\tstorage file_system ${dir}\n}\n\n${site}`;
 }
 
 const PROXIES = {
