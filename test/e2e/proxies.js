@@ -18,7 +18,8 @@ export class Proxy {
     proxy.url = `https://localhost:${proxy.port}`;
     proxy.log = '';
     const [, cert, , key] = authority.certificate(name);
-    const command = proxyCommand(name, { dir: proxy.dir, port: proxy.port, upstream, cert, key });
+    // DEBUG, for newer versions quote requests in their errors, and this one only there.
+    const command = proxyCommand(name, { dir: proxy.dir, port: proxy.port, upstream, cert, key, level: 'DEBUG' });
     proxy.process = spawn('setpriv', ['--pdeathsig', 'KILL', '--', ...command], {
       stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...proxyEnvironment(proxy.dir) },
     });

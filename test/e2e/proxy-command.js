@@ -58,10 +58,10 @@ ${site}
 `;
 }
 
-function caddyConfiguration({ dir, port, upstream, cert, key }) {
+function caddyConfiguration({ dir, port, upstream, cert, key, level = 'INFO' }) {
   return adapted('Caddyfile', [
     ['127.0.0.1:8080', `127.0.0.1:${upstream}`], ['events.example.org {', `https://localhost:${port} {\n\tbind 127.0.0.1\n\ttls ${cert} ${key}`],
-    ['\tlog default {', `\tadmin off\n\tauto_https off\n\tstorage file_system ${dir}\n\tlog default {`],
+    ['\tlog default {', `\tadmin off\n\tauto_https off\n\tstorage file_system ${dir}\n\tlog default {\n\t\tlevel ${level}`],
   ]);
 }
 
@@ -80,7 +80,7 @@ export const PROXY_NAMES = Object.keys(PROXIES);
 
 /**
  * The command that runs a proxy, whose files are in `dir`: it listens on `port` and
- * passes on to the port `upstream`.
+ * passes on to the port `upstream`.  Caddy's own log has a `level`.
  */
 export function proxyCommand(name, { dir, ...settings }) {
   const file = path.join(dir, 'configuration');
