@@ -65,6 +65,7 @@ async function readsOfOrigins(client, stream) {
       const { status, headers } = await client.request(`/events/${stream}`, { accept, ...(origin && { origin }) });
       assert.equal(status, accept === '*/*' ? 503 : 200);
       const marks = [headers['access-control-allow-origin'], headers['access-control-allow-credentials'], headers.vary];
+      assert.equal(headers['access-control-expose-headers'], status === 503 && marks[0] ? 'Retry-After' : undefined);
       assert.deepEqual(marks, origin === 'https://app.example' ? [origin, 'true', 'Origin'] : [undefined, undefined, 'Origin'], `Origin: ${origin}`);
     }
   }
