@@ -39,13 +39,14 @@ access_log_begin(AccessEntry *entry)
 	entry->begun = access_log_on ? loop_clock() : 0;
 }
 
-/* Does the path end here?  It does at ? # & and ;, escaped or not. */
+/* Does the path end here?  It does at ? # & and ;, escaped or not, and at what may be one escaped twice. */
 static bool
 path_ends(const char *p)
 {
 	if (*p == '%')
 		return strncasecmp(p, "%3F", 3) == 0 || strncmp(p, "%23", 3) == 0 ||
-			   strncmp(p, "%26", 3) == 0 || strncasecmp(p, "%3B", 3) == 0;
+			   strncmp(p, "%26", 3) == 0 || strncasecmp(p, "%3B", 3) == 0 ||
+			   strncmp(p, "%25", 3) == 0;
 	return *p == '\0' || strchr("?#&;", *p) != NULL;
 }
 

@@ -22,6 +22,7 @@ main(void)
 		{"/events/1?", "/events/1"},
 		{"/events/1%3ftoken=secret", "/events/1"},
 		{"/events/1%3Ftoken=secret", "/events/1"},
+		{"/events/1%253Ftoken=secret", "/events/1"},
 		{"/events/1&token=secret", "/events/1"},
 		{"/events/1%26token=secret", "/events/1"},
 		{"/events/1;token=secret", "/events/1"},
