@@ -124,10 +124,9 @@ export_on_room(void *arg, uint64_t pos, char *out, size_t size)
 static void
 request_reset(const Request *req)
 {
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
 	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
 
-	(void) connect(fd, &nobody, sizeof(nobody));
+	(void) connect(request_socket(req), &nobody, sizeof(nobody));
 }
 
 /* See Export. */

@@ -24,7 +24,7 @@
 void
 hang_up_watch(Request *req, int64_t patience, WatchCallback callback)
 {
-	int fd = MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+	int fd = request_socket(req);
 	unsigned int timeout = (unsigned int) patience;
 	int unsent = HTTP_UNSENT;
 

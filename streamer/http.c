@@ -126,7 +126,7 @@ request_wants_events(const Request *req)
 }
 
 /* The socket of its connection. */
-static int
+int
 request_socket(const Request *req)
 {
 	return MHD_get_connection_info(req->conn, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;

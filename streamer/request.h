@@ -53,6 +53,7 @@ extern void request_limit_time(Request *req, bool limited);
 /* Who asks: the peer, or whom a trusted proxy says that it asks for. */
 extern void request_address(const Request *req, struct sockaddr_in6 *address);
 extern bool request_wants_events(const Request *req);
+extern int request_socket(const Request *req);
 
 /* What answers the requests of a route. */
 typedef enum MHD_Result (*Handler)(Request *req);
