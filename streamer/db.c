@@ -64,16 +64,8 @@ static const LinkStatement db_statements[DB_STATEMENTS] = {
 					" FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(hash, key, ord)"},
 };
 
-/*
- * The session reads few rows by index and nothing else; what would make the
- * planner think otherwise (a limit it cannot see, statistics not yet there) is
- * turned off rather than hoped against.
- */
-static const char db_settings[] =
-	"SET search_path = pg_catalog; SET enable_seqscan = off; SET enable_bitmapscan = off;"
-	"SET jit = off; SET plan_cache_mode = force_generic_plan;"
-	"SET statement_timeout = 0; SET idle_session_timeout = 0;"
-	"LISTEN pev; LISTEN pev_live; LISTEN pev_revoked";
+static const char db_settings[] = LINK_SETTINGS_BY_INDEX
+	"SET statement_timeout = 0; LISTEN pev; LISTEN pev_live; LISTEN pev_revoked";
 
 /*
  * Fails at once if the role may not read what the statements read, or call what

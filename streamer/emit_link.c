@@ -202,8 +202,7 @@ void
 emit_link_init(const char *dsn, int64_t timeout, const EmitLinkHooks *hooks)
 {
 	snprintf(emit_links.settings, sizeof(emit_links.settings),
-			 "SET search_path = pg_catalog; SET jit = off; SET plan_cache_mode = "
-			 "force_generic_plan; SET idle_session_timeout = 0;"
+			 LINK_SETTINGS
 			 "SET idle_in_transaction_session_timeout = 0; SET statement_timeout = %lld",
 			 (long long) timeout);
 	emit_links.hooks = hooks;

@@ -88,11 +88,7 @@ static const LinkStatement export_statements[EXPORT_STATEMENTS] = {
 					 "  AND a.seq <= $3::bigint ORDER BY a.seq LIMIT $4::int) e"},
 };
 
-/* As in db.c. */
-static const char export_settings[] =
-	"SET search_path = pg_catalog; SET enable_seqscan = off; SET enable_bitmapscan = off;"
-	"SET jit = off; SET plan_cache_mode = force_generic_plan;"
-	"SET statement_timeout = 30000; SET idle_session_timeout = 0";
+static const char export_settings[] = LINK_SETTINGS_BY_INDEX "SET statement_timeout = 30000";
 
 static struct
 {

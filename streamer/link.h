@@ -42,6 +42,22 @@ typedef struct LinkStatement
 	const char *text;
 } LinkStatement;
 
+/*
+ * Settings of every session: names are qualified, plans are made once, and the
+ * server does not hang up on who is quiet.
+ */
+#define LINK_SETTINGS                                                                              \
+	"SET search_path = pg_catalog; SET jit = off; SET plan_cache_mode = force_generic_plan;"       \
+	"SET idle_session_timeout = 0;"
+
+/*
+ * Also those of sessions that read few rows by index and nothing else: what would
+ * make the planner think otherwise (a limit it cannot see, statistics not yet
+ * there) is turned off rather than hoped against.
+ */
+#define LINK_SETTINGS_BY_INDEX                                                                     \
+	LINK_SETTINGS "SET enable_seqscan = off; SET enable_bitmapscan = off;"
+
 /* What links of a kind have in common. */
 typedef struct LinkKind
 {
