@@ -351,15 +351,24 @@ overall(const PhasePlan *plan)
 	return Min((int) floor(reached / total + 0.5), PLAN_COMPLETE - 1);
 }
 
-/* Add a member that is text. */
+/* Add the key of a member, whose value follows. */
 static void
-push_text(JsonbParseState **state, const char *key, const text *value)
+push_key(JsonbParseState **state, const char *key)
 {
 	JsonbValue item = {.type = jbvString};
 
 	item.val.string.val = unconstify(char *, key);
 	item.val.string.len = strlen(key);
 	pushJsonbValue(state, WJB_KEY, &item);
+}
+
+/* Add a member that is text. */
+static void
+push_text(JsonbParseState **state, const char *key, const text *value)
+{
+	JsonbValue item = {.type = jbvString};
+
+	push_key(state, key);
 	item.val.string.val = VARDATA_ANY(value);
 	item.val.string.len = VARSIZE_ANY_EXHDR(value);
 	pushJsonbValue(state, WJB_VALUE, &item);
@@ -369,12 +378,9 @@ push_text(JsonbParseState **state, const char *key, const text *value)
 static void
 push_number(JsonbParseState **state, const char *key, Numeric number)
 {
-	JsonbValue item = {.type = jbvString};
+	JsonbValue item = {.type = jbvNumeric};
 
-	item.val.string.val = unconstify(char *, key);
-	item.val.string.len = strlen(key);
-	pushJsonbValue(state, WJB_KEY, &item);
-	item.type = jbvNumeric;
+	push_key(state, key);
 	item.val.numeric = number;
 	pushJsonbValue(state, WJB_VALUE, &item);
 }
@@ -384,13 +390,10 @@ static Jsonb *
 make_status(const PhasePlan *plan)
 {
 	int current = Max(plan->phase, 1) - 1;
-	JsonbValue phase = {.type = jbvString};
 	JsonbParseState *state = NULL;
 
-	phase.val.string.val = "phase";
-	phase.val.string.len = strlen("phase");
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&state, WJB_KEY, &phase);
+	push_key(&state, "phase");
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	push_text(&state, "name", DatumGetTextPP(plan->names[current]));
 	push_text(&state, "label", DatumGetTextPP(plan->labels[current]));
