@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
-import { Database, SseClient, Streamer, newExecution, poll, request, stopStack, test } from './harness.js';
+import { Database, SseClient, Streamer, newExecution, request, stopStack, test } from './harness.js';
 import { KeyRing } from './jwt.js';
 
 const ring = new KeyRing();
@@ -21,9 +21,7 @@ before(async () => {
   });
   open = await Streamer.start({ dsn: stack.db.dsn, args: ['--cors-origin', '*', '--max-clients', '1'] });
   closed = await Streamer.start({ dsn: stack.db.dsn });
-  for (const { url } of [stack.streamer, open, closed]) {
-    await poll(async () => (await request(`${url}/readyz`)).status === 200, 'the streamer being ready');
-  }
+  for (const streamer of [stack.streamer, open, closed]) await streamer.ready();
 });
 after(async () => {
   for (const streamer of [open, closed]) await streamer?.stop();

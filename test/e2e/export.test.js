@@ -16,6 +16,7 @@ import {
 } from './harness.js';
 import { KeyRing } from './jwt.js';
 import { metrics } from './prometheus.js';
+import { dsnOf, makeRoles } from './roles.js';
 
 const MANY = 8_000; // events, some 2.8 MB: more than sockets hold, compressed, too
 const ring = new KeyRing();
@@ -25,23 +26,16 @@ let many; // a stream of so many events
 before(async () => {
   ring.secret();
   stack.db = await Database.start({ settings: { 'pev.jwt_secret': `file:${ring.file('secret')}` } });
-  await makeReader(stack.db);
+  await makeRoles(stack.db);
   stack.streamer = await start();
   many = newExecution();
   await fill(many, MANY);
 });
 after(() => stopStack(stack));
 
-/** The role that the README shows. */
-async function makeReader(db) {
-  await db.query('CREATE ROLE streamer LOGIN');
-  await db.query('GRANT SELECT ON assistant_architect_events, pev_stream, pev_event_type, pev_revoked_token TO streamer');
-  await db.query('GRANT EXECUTE ON FUNCTION pev_redeem_ticket(bytea, text) TO streamer');
-}
-
 async function start(args = [], db = stack.db) {
-  const streamer = await Streamer.start({ dsn: db.dsn.replace(/user=\S+/, 'user=streamer'), args });
-  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  const streamer = await Streamer.start({ dsn: dsnOf(db, 'pev_streamer'), args });
+  await streamer.ready();
   return streamer;
 }
 
@@ -346,7 +340,7 @@ test('clients that do not read hold a page each; others, and what is live, go on
     const { rss } = resources(streamer.process.pid);
     console.log(`# memory of the streamer: ${mib(before.rss)} before, ${mib(rss)} with 8 exports that nobody reads`);
     if (wrapper.length === 0) assert.ok(rss < before.rss + (8 << 20), `${mib(rss)}, before ${mib(before.rss)}`);
-    assert.equal(await stack.db.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'streamer' AND backend_xmin IS NOT NULL"), 0, 'snapshots held');
+    assert.equal(await stack.db.value("SELECT count(*) FROM pg_stat_activity WHERE usename = 'pev_streamer' AND backend_xmin IS NOT NULL"), 0, 'snapshots held');
     for (const export_ of stalled) {
       export_.read();
       assert.ok((await export_.toEnd()).equals(Buffer.from((await lines(many)).join(''))));
@@ -419,7 +413,7 @@ test('a query that takes too long breaks off that export alone', async () => {
   const broken = await counted(stack.streamer, 'broken');
   await whileLocked(async (unlock) => {
     stalled.read();
-    const pid = await poll(() => stack.db.value("SELECT pid FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"), 'the query waiting');
+    const pid = await poll(() => stack.db.value("SELECT pid FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'"), 'the query waiting');
     await stack.db.query('SELECT pg_cancel_backend($1)', [pid]);
     await stalled.toEnd('broken');
     await unlock();
@@ -453,7 +447,7 @@ async function withAncientWaiting(streamer, body) {
   await within(new Promise((resolve) => old.socket.once('data', () => resolve(old.socket.pause()))), 'the beginning of the export');
   await whileLocked(async () => {
     old.socket.resume();
-    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'"), 'its query waiting');
+    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'"), 'its query waiting');
     await body();
   });
   assert.equal(await old.ended, 'ECONNRESET');
@@ -506,7 +500,7 @@ test('on SIGTERM exports are finished, within --drain-timeout', async () => {
 
 test('in HTTP/1.0 an export that is broken off ends with a reset', async () => {
   await withAncientWaiting(stack.streamer, async () => {
-    await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'streamer' AND wait_event_type = 'Lock'");
+    await stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'");
   });
   await withStreamer(['--drain-timeout', '200ms'], (streamer) => withAncientWaiting(streamer, async () => {
     streamer.process.kill('SIGTERM');

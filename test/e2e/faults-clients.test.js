@@ -24,7 +24,7 @@ after(() => db.stop());
 async function withStreamer(args, body) {
   const stack = { streamer: await Streamer.start({ dsn: db.dsn, args: ['--retry', '100ms', ...args] }) };
   try {
-    await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'readiness');
+    await stack.streamer.ready();
     await body(stack.streamer, stack);
   } finally {
     await stack.streamer.stop();

@@ -9,7 +9,7 @@ import { after, before } from 'node:test';
 import {
   Follower, Load, StubbornSession, allFinished, assertExact, assertReturns, atRest, end, progress, random,
 } from './fleet.js';
-import { Database, Streamer, poll, request, test as anyTest, wrapper } from './harness.js';
+import { Database, Streamer, poll, test as anyTest, wrapper } from './harness.js';
 
 // To the streamer all of this is doorbells, so that valgrind would see nothing new.
 const test = (name, body) => anyTest(name, (context) => (wrapper.length > 0 ? context.skip('under valgrind: it tests the server') : body(context)));
@@ -30,7 +30,7 @@ const newStreams = (n) => range((lastStream += n) - n + 1, n);
 async function withStreamer({ dsn, args = [] }, body) {
   const streamer = await Streamer.start({ dsn, args: ['--retry', '100ms', ...args] });
   try {
-    await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'readiness');
+    await streamer.ready();
     await body(streamer);
   } finally {
     await streamer.stop();

@@ -247,6 +247,11 @@ export class Streamer {
     return streamer;
   }
 
+  /** Wait until the database answers it. */
+  ready(options) {
+    return poll(async () => (await request(`${this.url}/readyz`, options)).status === 200, 'the streamer being ready');
+  }
+
   kill(signal) {
     this.process.kill(signal);
     return within(this.exited, `the streamer's end by ${signal}`);

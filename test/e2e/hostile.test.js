@@ -29,7 +29,7 @@ before(async () => {
   stack.streamer = await Streamer.start({
     dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), '--jwt-key-file', `rsa-1=${ring.file('rsa.pub')}`, ...options],
   });
-  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await stack.streamer.ready();
   stream = newExecution();
   witness = await SseClient.open(`${stack.streamer.url}/events/user:witness`, { headers: authorization() });
   let still = 0; // for how long their number has been the same

@@ -370,7 +370,7 @@ test('a long history of one stream does not hide what happens in another, and a 
 test('a token must allow every stream; a ticket is for one', async () => {
   const streamer = await Streamer.start({ dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret')] });
   try {
-    await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+    await streamer.ready();
     const get = (streams, token, query = '') => request(urlOf(streamer, streams, query), { headers: token ? { Authorization: `Bearer ${token}` } : {} });
     const some = ring.token({ 'pev.read': ['a', 'user:*'] });
     assertProblem(await get(['a', 'user:x']), 401, /token is needed/, 'no token');

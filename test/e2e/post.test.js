@@ -26,7 +26,7 @@ const emitterOf = (db) => dsnOf(db, 'pev_emitter');
 
 async function start(args = [], db = stack.db) {
   const streamer = await Streamer.start({ dsn: db.dsn, args: ['--emit-dsn', emitterOf(db), ...args] });
-  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await streamer.ready();
   return streamer;
 }
 

@@ -369,7 +369,7 @@ test('what makes no sense is answered 400, as problem+json', async () => {
 
 test('/healthz and /readyz', async () => {
   assert.equal((await request(`${stack.streamer.url}/healthz`)).status, 200);
-  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'readiness');
+  await stack.streamer.ready();
 });
 
 test('many events of history arrive in order', async () => {

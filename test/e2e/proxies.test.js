@@ -42,7 +42,7 @@ const clientsAre = (streamer, n) => poll(async () => (await metrics(streamer)).g
 
 async function startStreamer(listen, args = []) {
   const streamer = await Streamer.start({ dsn: db.dsn, listen, args: ['--trusted-proxy', '127.0.0.1', '--heartbeat', '1s', ...args] });
-  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await streamer.ready();
   return streamer;
 }
 

@@ -68,7 +68,7 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
   const [start] = of('sh').filter((text) => text.startsWith('pev-streamer'));
   assert.equal(start, "pev-streamer --listen 127.0.0.1:8080 --dsn 'dbname=postgres'\n");
   stack.streamer = await Streamer.start({ dsn: dsn() });
-  await poll(async () => (await fetch(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await stack.streamer.ready();
   // a command goes on in lines that are indented
   const commands = of('sh').flatMap((text) => text.split(/\n(?! )/)).filter((line) => line.startsWith('curl') && !/\$T/.test(line));
   assert.ok(commands.length >= 6);
@@ -89,7 +89,7 @@ test('with the key shown, the token and the ticket shown open the stream, and no
   const [, ...args] = start.split(' ');
   const streamer = await Streamer.start({ dsn: dsn(), listen: '127.0.0.1:0', args: args.filter((word) => !/^(--listen|[\d.]+:\d+)$/.test(word)) });
   try {
-    await poll(async () => (await fetch(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+    await streamer.ready();
     const [make] = of('sql').filter((text) => text.startsWith('SELECT pev_token'));
     const { output } = await psql(here(make), '-At');
     const [TOKEN, TICKET] = output.trim().split('\n');

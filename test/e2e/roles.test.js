@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 import pg from 'pg';
-import { Database, SseClient, Streamer, poll, request, test } from './harness.js';
+import { Database, SseClient, Streamer, request, test } from './harness.js';
 import { KeyRing } from './jwt.js';
 import { dsnOf, makeRoles, readmeSql } from './roles.js';
 
@@ -42,7 +42,7 @@ function poolOf(user) {
 async function startStreamer(role, ...args) {
   const streamer = await Streamer.start({ dsn: dsnOf(db, role), args });
   streamers.push(streamer);
-  await poll(async () => (await request(`${streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await streamer.ready();
   return streamer;
 }
 

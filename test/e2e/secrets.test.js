@@ -33,7 +33,7 @@ before(async () => {
       '--jwt-secret-file', ring.file('secret'), '--jwt-key-file', `rsa=${ring.file('rsa.pub')}`,
     ],
   });
-  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await stack.streamer.ready();
   watcher = new pg.Client({ host: '127.0.0.1', port: Number(stack.db.env.PGPORT), user: stack.db.env.PGUSER, database: 'postgres' });
   watcher.on('error', () => {}); // the server is stopped
   await watcher.connect();

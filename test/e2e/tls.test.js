@@ -31,7 +31,7 @@ after(() => stopStack(stack));
 async function start(certificate, args = []) {
   const streamer = await Streamer.start({ dsn: stack.db.dsn, args: [...certificate, ...args] });
   assert.match(streamer.url, /^https:/);
-  await poll(async () => (await request(`${streamer.url}/readyz`, { ca })).status === 200, 'the streamer being ready');
+  await streamer.ready({ ca });
   return streamer;
 }
 

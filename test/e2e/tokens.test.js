@@ -421,7 +421,7 @@ test('while the database is away no ticket is believed', async () => {
   assert.equal((await request(url(stream, `?token=${ticket}`))).status, 503);
   await listensLater(stream);
   await stack.db.startServer();
-  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await stack.streamer.ready();
   await emit(stream);
   await listens(url(stream, `?token=${ticket}`), {}, 'afterwards it is');
 });
@@ -447,7 +447,7 @@ test('a ticket that the database was asked about in vain is not believed', async
   const answer = await withLocked('pev_ticket', () => request(url(stream, `?token=${ticket}`)), () =>
     stack.db.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'"));
   assert.equal(answer.status, 503);
-  await poll(async () => (await request(`${stack.streamer.url}/readyz`)).status === 200, 'the streamer being ready');
+  await stack.streamer.ready();
 });
 
 /** A token needs no database: its client waits there for the events. */
