@@ -82,6 +82,10 @@ static const Option options[] = {
 	 "DURATION",
 	 "a client that takes none of what waits for it is closed after this (whole "
 	 "seconds)"},
+	{"--idle-timeout", "PEV_IDLE_TIMEOUT", OPTION_DURATION, "5min", 0, 24 * HOUR, AT(idle_timeout),
+	 "DURATION",
+	 "the stream of a generation ends after this long without an event; 0: never. Other streams do "
+	 "not"},
 	{"--drain-timeout", "PEV_DRAIN_TIMEOUT", OPTION_DURATION, "5s", 0, HOUR, AT(drain_timeout),
 	 "DURATION", "how long to wait on SIGTERM until clients have been told to come back"},
 	{"--emit-dsn", "PEV_EMIT_DSN", OPTION_STRING, NULL, 0, 0, AT(emit_dsn), "CONNINFO",

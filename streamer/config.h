@@ -49,6 +49,7 @@ typedef struct Config
 	int64_t max_clients_per_ip; /* 0: as many as all together */
 	int64_t max_streams_per_client;
 	int64_t send_timeout;
+	int64_t idle_timeout; /* of generations; 0: never */
 	int64_t drain_timeout;
 	char *emit_dsn; /* NULL: dsn */
 	int64_t emit_connections;

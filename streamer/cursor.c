@@ -112,16 +112,16 @@ key_is_valid(const char *text, size_t len)
 }
 
 /* Is it a UUID in its usual spelling? */
-static bool
-key_is_uuid(const char *text, size_t len)
+bool
+stream_key_is_uuid(const StreamKey *key)
 {
-	if (len != UUID_LEN)
+	if (strlen(key->text) != UUID_LEN)
 		return false;
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < UUID_LEN; i++)
 	{
 		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
 
-		if (dash ? text[i] != '-' : hex_value(text[i]) < 0)
+		if (dash ? key->text[i] != '-' : hex_value(key->text[i]) < 0)
 			return false;
 	}
 	return true;
@@ -150,7 +150,7 @@ stream_key_canonical(const char *text, size_t len, StreamKey *key)
 	}
 	memcpy(key->text, text, len);
 	key->text[len] = '\0';
-	if (key_is_uuid(text, len))
+	if (stream_key_is_uuid(key))
 		for (size_t i = 0; i < len; i++)
 			key->text[i] = (char) tolower((unsigned char) text[i]);
 	return NULL;

@@ -45,6 +45,7 @@ typedef struct Cursor
 extern const char *percent_decode(const char *raw, size_t len, bool form, char *out, size_t size,
 								  size_t *out_len);
 extern bool stream_key_byte(unsigned char c);
+extern bool stream_key_is_uuid(const StreamKey *key);
 extern const char *stream_key_canonical(const char *text, size_t len, StreamKey *key);
 extern const char *stream_key_parse(const char *raw, size_t len, StreamKey *key);
 extern bool cursor_number(const char *text, int64_t *seq);

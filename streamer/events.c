@@ -302,7 +302,10 @@ request_subscribe(Request *req, Selection *selection)
 	return MHD_YES;
 }
 
-/* GET or HEAD /events/:stream or /events, called again when the answer is known. */
+/*
+ * GET or HEAD /events/:stream, /events or /generations/:id/stream, called again when the answer is
+ * known.
+ */
 enum MHD_Result
 events_request(Request *req)
 {

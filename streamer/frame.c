@@ -200,6 +200,17 @@ frame_closed(int64_t last)
 	return frame_event(0, type, strlen(type), data, (size_t) len, false);
 }
 
+/* Render the notice that the stream ends because there was no event for so many milliseconds. */
+Frame *
+frame_idle(int64_t ms)
+{
+	static const char type[] = "idle-timeout";
+	char data[32 + sizeof("{\"seconds\": }")];
+	int len = sprintf(data, "{\"seconds\": %.10g}", (double) ms / 1000);
+
+	return frame_event(0, type, strlen(type), data, (size_t) len, false);
+}
+
 /* Render the line of an id, which takes the place of that of the frame it is sent before. */
 Frame *
 frame_id(const char *id)
@@ -231,6 +242,13 @@ bool
 frame_is_event(const Frame *frame)
 {
 	return frame->seq != 0 || frame->type_len != 0;
+}
+
+/* Where does it go on after its id and its name? */
+size_t
+frame_unnamed_start(const Frame *frame)
+{
+	return frame->type_len == 0 ? frame->id_len : frame->type_start + frame->type_len + 1;
 }
 
 /* Is the frame an event of this type? */

@@ -33,10 +33,12 @@ extern Frame *frame_retry(unsigned int ms, const char *comment);
 extern Frame *frame_mark(int64_t seq);
 extern Frame *frame_gap(int64_t from, int64_t to);
 extern Frame *frame_closed(int64_t last);
+extern Frame *frame_idle(int64_t ms);
 extern Frame *frame_id(const char *id);
 extern Frame *frame_ref(Frame *frame);
 extern void frame_unref(Frame *frame);
 extern bool frame_is_event(const Frame *frame);
+extern size_t frame_unnamed_start(const Frame *frame);
 extern bool frame_has_type(const Frame *frame, const char *type);
 
 #endif

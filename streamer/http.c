@@ -65,6 +65,7 @@ static const Route routes[] = {
 	{"/events", NULL, ALLOW_READING, events_request, NULL},
 	{"/events/", NULL, ALLOW_POSTING, events_request, emit_request},
 	{"/events/", "/export", ALLOW_READING, export_request, NULL},
+	{"/generations/", "/stream", ALLOW_READING, events_request, NULL},
 	{"/healthz", NULL, ALLOW_READING, status_healthz, NULL},
 	{"/metrics", NULL, ALLOW_READING, status_metrics, NULL},
 	{"/readyz", NULL, ALLOW_READING, status_readyz, NULL},

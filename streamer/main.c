@@ -25,6 +25,7 @@
 #include "events.h"
 #include "export_read.h"
 #include "feed.h"
+#include "generation.h"
 #include "host.h"
 #include "http.h"
 #include "hub.h"
@@ -163,6 +164,7 @@ main_serve(const Config *config)
 	main_watch_signals();
 	hub_init((size_t) config->stream_backlog_bytes, (size_t) config->backlog_bytes - pages, LINGER);
 	subscriber_init(&hooks, config->heartbeat);
+	generations_init(config->idle_timeout);
 	page_init(pages);
 	if (!user_check(config->user) || !access_start(config) || !tls_start(config))
 		return EXIT_USAGE;

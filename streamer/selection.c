@@ -2,8 +2,8 @@
  * selection.c
  *		What a request for events asks for: which streams, from where, which types.
  *
- * A path names one stream, and its ids are numbers.  Parameters name several,
- * whose ids are composite, even if it is only one.
+ * A path names one stream, and its ids are numbers; the path of a generation, by
+ * a UUID.  Parameters name several, whose ids are composite, even if it is only one.
  *
  * A composite id that does not fit the streams is an error, in the header too: to
  * begin anew would send everything twice, and the id's positions in other streams
@@ -20,8 +20,10 @@
 #include "mem.h"
 #include "selection.h"
 
-#define PATH "/events/"
+static const char path_events[] = "/events/";
+static const char path_generations[] = "/generations/";
 
+static const char bad_uuid[] = "A generation is named by a UUID.";
 static const char bad_none[] = "\"stream\" must name a stream; it may be repeated.";
 static const char bad_id[] =
 	"The event id was not given for these streams in this order, each by its parameter \"stream\".";
@@ -177,15 +179,25 @@ selection_parse_many(Selection *selection, const char *query, const char *header
 	return error;
 }
 
+/* Does the target begin with this path? */
+static bool
+target_is_below(const char *target, const char *path)
+{
+	return strncmp(target, path, strlen(path)) == 0;
+}
+
 /* Begin a selection with the stream that the path of a raw target names; or say what is wrong. */
 const char *
 selection_take_path(Selection *selection, const char *target)
 {
-	const char *path = target + strlen(PATH);
+	bool generation = target_is_below(target, path_generations);
+	const char *name = target + strlen(generation ? path_generations : path_events);
 	Choice choice = {0};
-	const char *error = stream_key_parse(path, strcspn(path, "/?"), &choice.key);
+	const char *error = stream_key_parse(name, strcspn(name, "/?"), &choice.key);
 
-	*selection = (Selection){0};
+	*selection = (Selection){.generation = generation};
+	if (generation && (error != NULL || !stream_key_is_uuid(&choice.key)))
+		return bad_uuid;
 	if (error != NULL)
 		return error;
 	selection->choices = mem_array(NULL, 1, sizeof(Choice));
@@ -207,9 +219,9 @@ selection_parse_one(Selection *selection, const char *target, const char *query,
 }
 
 /*
- * Parse the raw target of a request, whose path is "/events" or goes on with a
- * slash and a key; last_id is its header Last-Event-ID, or NULL.  It may name so
- * many streams, COMPOSITE_STREAMS_MAX at most.
+ * Parse the raw target of a request, whose path is "/events", goes on with a slash
+ * and a key, or is that of a generation; last_id is its header Last-Event-ID, or
+ * NULL.  It may name so many streams, COMPOSITE_STREAMS_MAX at most.
  */
 void
 selection_parse(Selection *selection, const char *target, const char *last_id, int most)
@@ -218,7 +230,7 @@ selection_parse(Selection *selection, const char *target, const char *last_id, i
 	const char *error;
 
 	query = query != NULL ? query + 1 : NULL;
-	if (strncmp(target, PATH, strlen(PATH)) == 0)
+	if (target_is_below(target, path_events) || target_is_below(target, path_generations))
 		error = selection_parse_one(selection, target, query, last_id);
 	else
 		error = selection_parse_many(selection, query, last_id, most);

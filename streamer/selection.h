@@ -23,8 +23,9 @@ typedef struct Choice
 /* selection_free ends it. */
 typedef struct Selection
 {
-	bool composite; /* by parameters, of which there may be many; else by the path */
-	int count;      /* streams, each once; of the path, 0 if that names none */
+	bool composite;  /* by parameters, of which there may be many; else by the path */
+	bool generation; /* by the path that generations have; see generation.c */
+	int count;       /* streams, each once; of the path, 0 if that names none */
 	Choice *choices;
 	uint64_t check; /* of the parameters, see composite.h */
 	TypeFilter filter;

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "composite.h"
+#include "generation.h"
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
@@ -129,6 +130,7 @@ subscriber_new(uint64_t client, void *owner, Selection *selection)
 	sub->composite = selection->composite;
 	sub->check = selection->check;
 	sub->filter = selection->filter;
+	sub->generation = selection->generation ? generation_new(sub) : NULL;
 	selection->filter = (TypeFilter){0};
 	for (int i = 0; i < selection->count; i++)
 		subscriber_add_place(sub, &selection->choices[i]);
@@ -173,6 +175,7 @@ subscriber_free(Subscriber *sub)
 	for (int i = 0; i < sub->count; i++)
 		subscriber_leave(&sub->places[i]);
 	live_drop(&sub->live);
+	generation_free(sub->generation);
 	frame_unref(sub->current);
 	frame_unref(sub->rest);
 	frame_unref(sub->last);
@@ -262,7 +265,10 @@ subscriber_open(Subscriber *sub, Frame *hello)
 	sub->current = hello;
 	sub->quiet = true;
 	sub->offset = 0;
+	sub->stop = hello->len;
 	pulse_reset(sub);
+	if (sub->generation != NULL)
+		generation_wait(sub->generation);
 }
 
 /* End the response, after the frame begun and this last one (NULL for none). */
@@ -432,13 +438,19 @@ subscriber_begin(Subscriber *sub, const Place *place, Frame *frame)
 {
 	subscriber_count_delivery(sub, frame);
 	sub->current = frame;
+	if (sub->generation != NULL && generation_takes(sub->generation, frame))
+		sub->rest = frame_ref(frame);
 	if (!sub->composite || place == NULL || sub->unknown > 0)
 		return;
 	sub->current = subscriber_id(sub, place);
 	sub->rest = frame;
 }
 
-/* Choose the frame to be sent next; false if there is none. */
+/*
+ * Choose the frame to be sent next, or the next part of one; false if there is none.
+ * Of one in two parts the second is copied from the rest: what follows the id, which
+ * has been replaced, or the name, up to which the first has been copied.
+ */
 static bool
 subscriber_next(Subscriber *sub, bool beat)
 {
@@ -450,7 +462,7 @@ subscriber_next(Subscriber *sub, bool beat)
 	if (sub->rest != NULL)
 	{
 		sub->current = sub->rest;
-		sub->offset = sub->rest->id_len;
+		sub->offset = sub->composite ? sub->rest->id_len : frame_unnamed_start(sub->rest);
 		sub->rest = NULL;
 	}
 	else if (sub->ending)
@@ -461,12 +473,20 @@ subscriber_next(Subscriber *sub, bool beat)
 	else if ((sub->live != NULL && (frame = live_take(&sub->live, &place)) != NULL) ||
 			 (frame = row_take(sub, &place)) != NULL)
 		subscriber_begin(sub, place, frame);
+	else if (sub->generation != NULL && (frame = generation_farewell(sub->generation)) != NULL)
+	{
+		sub->current = frame;
+		sub->ending = true;
+	}
 	else if (beat && sub->beat_due)
 	{
 		sub->current = frame_ref(subs.beat);
 		sub->quiet = true;
 	}
-	return sub->current != NULL;
+	if (sub->current == NULL)
+		return false;
+	sub->stop = sub->current == sub->rest ? sub->rest->id_len : sub->current->len;
+	return true;
 }
 
 /* May it have one more page?  One at a time is on its way, whatever the number of streams. */
@@ -524,7 +544,7 @@ subscriber_fill(Subscriber *sub, char *out, size_t size)
 	subs.fill_time = loop_clock();
 	while (filled < size && (sub->current != NULL || subscriber_next(sub, filled == 0)))
 	{
-		size_t left = sub->current->len - sub->offset;
+		size_t left = sub->stop - sub->offset;
 		size_t n = left < size - filled ? left : size - filled;
 
 		memcpy(out + filled, sub->current->bytes + sub->offset, n);

@@ -62,10 +62,12 @@ typedef struct Subscriber
 
 	Frame *current; /* being copied */
 	size_t offset;  /* in current */
-	Frame *rest;    /* of which the rest is copied after current, which replaces its id */
+	size_t stop;    /* up to where in current */
+	Frame *rest;    /* of which the rest is copied after current; see subscriber_next */
 	Frame *last;    /* to be sent before it is ended */
 
-	LiveQueue *live; /* frames that are not stored */
+	LiveQueue *live;               /* frames that are not stored */
+	struct Generation *generation; /* NULL: it is as other streams are; see generation.c */
 
 	int64_t sent_time;
 	int64_t opened; /* when the response began, by loop_clock */

@@ -28,6 +28,7 @@ const TWO_TOKENS = '400 The request holds two tokens that differ.';
 const BAD_TICKET = '401 The ticket is not for this stream, was not redeemed in time, or has expired.';
 const NO_RIGHT = '403 The token does not allow to read this stream.';
 const BAD_KEY = '400 A stream key has 1 to 200 bytes of UTF-8, begins with a letter, a digit or "_", and goes on with these or with - . : @ + ~ =; what follows a prefix and its colon is not empty.';
+const NO_UUID = '400 A generation is named by a UUID.';
 const NUL = '400 The request target holds a NUL character.';
 const ESCAPE = '400 The URL holds a malformed percent escape.';
 const NOTHING = '404 There is nothing here. Streams are at /events/ and their key.';
@@ -149,6 +150,13 @@ export function hostileRequests(ring, stream) {
     ['an empty key', ask('/events/'), NOTHING],
     ['two slashes', ask(`//events/${stream}`), NOTHING],
     ['two slashes before the key', ask(`/events//${stream}`), NOTHING],
+    ['a generation that is a number', ask(`/generations/${stream}/stream`), NO_UUID],
+    ['a generation that is a number, and more', ask(`/generations/${stream}/stream/`), NOTHING],
+    ['a UUID in braces', ask('/generations/%7be96b74bc-aba8-4837-bb43-237fd687d18b%7d/stream'), NO_UUID],
+    ['a UUID and a NUL', ask('/generations/e96b74bc-aba8-4837-bb43-237fd687d18b%00/stream'), NUL],
+    ['dots for a UUID', ask('/generations/../stream'), NO_UUID],
+    ['a UUID of 8,000 bytes', ask(`/generations/${'a'.repeat(8000)}/stream`), NO_UUID],
+    ['emitting to a generation', emit(EVENT).replace(`/events/${stream}`, '/generations/e96b74bc-aba8-4837-bb43-237fd687d18b/stream'), METHOD],
     ['upper case', ask(`/EVENTS/${stream}`), NOTHING],
     ['a matrix parameter', ask(`/events;x=1/${stream}`), NOTHING],
     ['a fragment', ask(`/events/${stream}#x`), BAD_KEY],

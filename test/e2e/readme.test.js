@@ -158,6 +158,18 @@ test('the JavaScript for several streams knows of which each event is', async ()
   }
 });
 
+test('the JavaScript follows a generation to its end', async () => {
+  const [code] = of('js').filter((text) => text.includes('/generations/'));
+  const source = new Function('EventSource', 'console', `${code.replace('/generations/', `${stack.streamer.url}/generations/`)}; return generation;`);
+  const logged = [];
+  const generation = source(EventSource, { log: (...what) => logged.push(what) });
+  const emit = (data) => psql(`SELECT pev_emit('${/[0-9a-f-]{36}/.exec(code)}', 'StreamingProgressEvent', '${JSON.stringify({ stage: 's', ...data })}')`);
+  await emit({ status: 'processing', progress: 0.5, message: 'half' });
+  await emit({ status: 'failed', progress: 0, message: 'broken' });
+  await poll(() => generation.readyState === EventSource.CLOSED, 'the client closing', DEADLINE);
+  assert.deepEqual(logged.slice(-2), [['50 %', 'half'], ['0 %', 'broken']]);
+});
+
 test('the worker does what is queued, is woken, tries again what failed, and drops what it lost', async () => {
   const [code] = of('js').filter((text) => text.includes('pev_claim'));
   const AsyncFunction = (async () => {}).constructor;

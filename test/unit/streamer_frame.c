@@ -60,12 +60,18 @@ main(void)
 			 "event: stream-gap\ndata: "
 			 "{\"from\":9223372036854775806,\"to\":9223372036854775807}\n\n",
 			 "a gap at the end of numbers");
+	is_frame(frame_idle(300000), "event: idle-timeout\ndata: {\"seconds\": 300}\n\n",
+			 "an idle time");
+	is_frame(frame_idle(86400000 - 1), "event: idle-timeout\ndata: {\"seconds\": 86399.999}\n\n",
+			 "to the millisecond");
 
 	frame = frame_event(7, "prompt-start", 12, "{}", 2, true);
 	ok(frame->terminal && frame->seq == 7, "a frame knows its number and whether it is the last");
 	ok(frame_has_type(frame, "prompt-start"), "a frame knows its type");
 	ok(!frame_has_type(frame, "prompt"), "and not by a part of it");
 	ok(!frame_has_type(frame, "prompt-start-2"), "nor by more than it");
+	is_number((long long) (frame->len - frame_unnamed_start(frame)),
+			  (long long) strlen("data: {}\n\n"), "and where it goes on after it");
 	ok(frame_ref(frame) == frame && frame->refs == 2, "a reference is counted");
 	frame_unref(frame);
 	is_number(frame->refs, 1, "and given back");

@@ -280,4 +280,16 @@ is_opened(Subscriber *sub)
 	is_sent(sub, "", "then it waits");
 }
 
+/* A subscriber whose stream has no rows yet, and whose response has begun. */
+static inline Subscriber *
+play_subscribe(Connection *conn, const char *target)
+{
+	Subscriber *sub = request(conn, target, NULL);
+
+	if (!sub->places[0].known)
+		place_find(&sub->places[0], 0);
+	is_opened(sub);
+	return sub;
+}
+
 #endif

@@ -76,6 +76,32 @@ test_one(void)
 	is_refused("/events/42?after=x", NULL, "\"after\" must be an event number");
 }
 
+/* The path of a generation is that of a UUID, and of nothing else. */
+static void
+test_generation(void)
+{
+	static const char bad[] = "A generation is named by a UUID.";
+	Selection selection;
+
+	is_selection("/generations/e96b74bc-aba8-4837-bb43-237fd687d18b/stream", NULL,
+				 "0=e96b74bc-aba8-4837-bb43-237fd687d18b");
+	is_selection("/generations/E96B74BC%2DABA8-4837-BB43-237FD687D18B/stream?after=7&types=a", "9",
+				 "0=e96b74bc-aba8-4837-bb43-237fd687d18b@9 a");
+	is_refused("/generations/42/stream", NULL, bad);
+	is_refused("/generations/user:u_1/stream", NULL, bad);
+	is_refused("/generations/-/stream", NULL, bad);
+	is_refused("/generations/%2/stream", NULL, bad);
+	is_refused("/generations/e96b74bc-aba8-4837-bb43-237fd687d18/stream", NULL, bad);
+	is_refused("/generations/e96b74bc-aba8-4837-bb43-237fd687d18bb/stream", NULL, bad);
+	is_refused("/generations/e96b74bc-aba8-4837-bb43-237fd687d18g/stream", NULL, bad);
+	is_refused("/generations/e96b74bcaba84837bb43237fd687d18b/stream", NULL, bad);
+	is_refused("/generations/e96b74bc-aba8-4837-bb43-237fd687d18b/stream?after=x", NULL,
+			   "\"after\" must be an event number");
+	selection_parse(&selection, "/generations/42/stream", NULL, MOST);
+	is_number(selection.count, 0, "what is no UUID is no stream either");
+	selection_free(&selection);
+}
+
 static void
 test_many(void)
 {
@@ -175,6 +201,7 @@ int
 main(void)
 {
 	test_one();
+	test_generation();
 	test_many();
 	test_place();
 	return done();

@@ -153,18 +153,6 @@ test_delivery(void)
 	play_end();
 }
 
-/* A subscriber whose stream has no rows yet, and whose response has begun. */
-static Subscriber *
-subscribe(Connection *conn, const char *target)
-{
-	Subscriber *sub = request(conn, target, NULL);
-
-	if (!sub->places[0].known)
-		place_find(&sub->places[0], 0);
-	is_opened(sub);
-	return sub;
-}
-
 static void
 test_order(void)
 {
@@ -176,7 +164,7 @@ test_order(void)
 
 	play_begin(WINDOW_BYTES, 0);
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	stream = sub->places[0].stream;
 	resumes = 0;
 	stream_append(stream, frame_event(1, "a", 1, "1", 1, false));
@@ -194,7 +182,7 @@ test_order(void)
 	is_number(subscriber_fill(sub, (char[1]){0}, 1), FILL_END, "after it the response ends");
 	subscriber_free(sub);
 
-	sub = subscribe(&client, "/events/1?types=a,b");
+	sub = play_subscribe(&client, "/events/1?types=a,b");
 	stream = sub->places[0].stream;
 	stream_append(stream, frame_event(1, "a", 1, "1", 1, false));
 	stream_append(stream, frame_event(2, "c", 1, "2", 1, false));
@@ -206,7 +194,7 @@ test_order(void)
 			"a filter lets pass what it names, and the id of the end");
 	subscriber_free(sub);
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	stream = sub->places[0].stream;
 	stream_append(stream, frame_event(1, "a", 1, "1", 1, false));
 	stream_wake(stream);
@@ -217,14 +205,14 @@ test_order(void)
 	is_number(subscriber_fill(sub, (char[1]){0}, 1), FILL_END, "and then the response ends");
 	subscriber_free(sub);
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	subscriber_probe(sub);
 	subscriber_probe(sub);
 	is_sent(sub, ": \n\n", "whoever is probed, twice or not, is sent a heartbeat");
 	is_sent(sub, "", "once");
 	subscriber_free(sub);
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	for (int i = 0; i < 100; i++)
 	{
 		char data[8];
@@ -291,7 +279,7 @@ test_backpressure(void)
 	char out[10000];
 
 	play_begin(1 << 20, 0);
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	stream = sub->places[0].stream;
 	memset(data, 'x', sizeof(data));
 	ok(stream_is_wanted(stream), "who has everything wants more");
@@ -321,11 +309,11 @@ test_linger(void)
 
 	play_begin(WINDOW_BYTES, 50);
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	subscriber_free(sub);
 	ok(hub_find(1) == NULL, "a stream without a window does not linger");
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	stream = sub->places[0].stream;
 	stream_append(stream, frame_event(1, "a", 1, "1", 1, false));
 	subscriber_free(sub);
@@ -344,7 +332,7 @@ test_linger(void)
 	ok(hub_find(1) == NULL, "its time is limited");
 	is_number((long long) hub_bytes(), 0, "and its memory is given back");
 
-	sub = subscribe(&client, "/events/1");
+	sub = play_subscribe(&client, "/events/1");
 	stream_append(sub->places[0].stream, row_frame(1, 50));
 	subscriber_free(sub);
 	stream = hub_watch(&other);
