@@ -48,6 +48,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_fail(job_id bigint, attempt integer, error text, retry boolean DEFAULT true)', 'timestamp with time zone', 'vu'),
   ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
   ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
+  ('pev_iteration_progress(generation_id uuid, stage text, progress double precision, message text, status text DEFAULT ''processing''::text, generation_mode text DEFAULT NULL::text, ab_group text DEFAULT NULL::text, enhanced_features jsonb DEFAULT NULL::jsonb, estimated_time_remaining double precision DEFAULT NULL::double precision, current_file text DEFAULT NULL::text, partial_output jsonb DEFAULT NULL::jsonb, phase_info jsonb DEFAULT NULL::jsonb, extra jsonb DEFAULT NULL::jsonb)', 'bigint', 'vu'),
   ('pev_job_give_up(job pev_job, error text)', 'void', 'vu'),
   ('pev_job_held(job_id bigint, attempt integer)', 'pev_job', 'vu'),
   ('pev_job_progress(job_id bigint, attempt integer, progress numeric, message text DEFAULT NULL::text, bytes_uploaded bigint DEFAULT NULL::bigint)', 'timestamp with time zone', 'vu'),
