@@ -70,10 +70,12 @@ generation_on_alarm(void *arg)
 void
 generation_wait(Generation *generation)
 {
-	generation->event_time = loop_now();
-	if (generation->alarm.place == 0 && generation_timeout > 0)
-		generation_on_alarm(generation);
+	int64_t now = loop_now();
+
+	generation->event_time = now;
 	generation->idle = false;
+	if (generation->alarm.place == 0 && generation_timeout > 0)
+		alarm_set(&generation->alarm, now + generation_timeout, generation_on_alarm, generation);
 }
 
 /* A frame is about to be sent: without its name? */
