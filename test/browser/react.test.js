@@ -12,8 +12,10 @@ import { KeyRing } from '../e2e/jwt.js';
 import { Database, Streamer, poll, root, stopStack, test } from '../e2e/harness.js';
 import { useBrowser } from './chromium.js';
 
-const recorded = fs.readFileSync(path.join(root, 'test/fixtures/iteration.jsonl'), 'utf8').trim().split('\n')
+const run = (name) => fs.readFileSync(path.join(root, `test/fixtures/${name}.jsonl`), 'utf8').trim().split('\n')
   .map((line) => JSON.parse(line).data).map(({ generation_id: ignored, ...data }) => data);
+const recorded = run('iteration');
+const failed = run('iteration-failed');
 const libraries = Object.fromEntries(['react', 'react-dom'].map((name) =>
   [`/${name}.js`, fs.readFileSync(path.join(root, `test/node_modules/${name}/umd/${name}.development.js`))]));
 
@@ -52,8 +54,38 @@ function application() {
       createElement('output', { id: 'progress' }, last ? `${Math.round(last.progress * 100)} % ${last.message}` : ''));
   }
 
-  const { strict, ...props } = Object.fromEntries(new URLSearchParams(location.search));
-  const element = createElement(Generation, props);
+  // The form of iterations: onmessage alone, the token in the query, and a close when it is done.
+  function useIteration(streamer, id, token) {
+    const [shown, setShown] = useState({ progress: 0, status: 'pending', message: '', phase: null });
+
+    useEffect(() => {
+      if (!id || !token) return undefined;
+      const source = new EventSource(`${streamer}/generations/${id}/stream?token=${token}`);
+      window.source = source;
+      source.onmessage = ({ data, lastEventId }) => {
+        const { progress, status, message, phase_info: phase } = JSON.parse(data);
+        window.events.push({ id: lastEventId, ...JSON.parse(data) });
+        setShown((former) => ({ progress: progress * 100, status, message, phase: phase ?? former.phase }));
+        if (status === 'completed' || status === 'failed') source.close();
+      };
+      source.onerror = () => setShown((former) => ({ ...former, status: 'error', message: 'Connection lost' }));
+      return () => source.close();
+    }, [streamer, id, token]);
+    return shown;
+  }
+
+  function Iteration({ streamer, id, token }) {
+    const { progress, status, message, phase } = useIteration(streamer, id, token);
+
+    return createElement('div', null,
+      createElement('output', { id: 'connection' }, status),
+      createElement('output', { id: 'progress' }, `${Math.round(progress)} % ${message}`),
+      createElement('output', { id: 'phase' }, phase ? `${phase.name}: ${phase.total_files} files` : ''));
+  }
+
+  window.events = [];
+  const { strict, hook, ...props } = Object.fromEntries(new URLSearchParams(location.search));
+  const element = createElement(hook === 'iteration' ? Iteration : Generation, props);
   ReactDOM.createRoot(document.getElementById('root')).render(strict ? createElement(StrictMode, null, element) : element);
 }
 
@@ -91,13 +123,13 @@ async function emit(id, events) {
 }
 
 /** Open the application's page; `asked` is what the browser asks the streamer for. */
-async function open(id, { host = 'localhost', token = '', strict = '' }) {
+async function open(id, { host = 'localhost', token = '', strict = '', hook = '' }) {
   const tab = await browser.newPage();
   const asked = [];
   tab.on('request', async (request) => {
     if (request.url().startsWith(stack.streamer.url)) asked.push(await request.allHeaders());
   });
-  const query = new URLSearchParams({ streamer: stack.streamer.url, id, token, strict });
+  const query = new URLSearchParams({ streamer: stack.streamer.url, id, token, strict, hook });
   await tab.goto(`${origin(host)}/?${query}`);
   const text = (name) => tab.evaluate((element) => document.getElementById(element)?.textContent, name);
   return {
@@ -158,6 +190,44 @@ test('a ticket in strict mode, which mounts twice, and when the page is loaded a
   await emit(id, recorded.slice(2));
   await assertComplete(client, id);
   await client.tab.close();
+});
+
+test('an iteration, followed by onmessage alone until it is completed', async () => {
+  const id = crypto.randomUUID();
+  const client = await open(id, { token: ring.token({ 'pev.read': [id] }), hook: 'iteration', strict: 'yes' });
+  for (const event of recorded) {
+    await emit(id, [event]);
+    await client.shows('progress', `${Math.round(event.progress * 100)} % ${event.message}`);
+    if (event.stage === 'code_generation') { // it is not progress, so it does not come to onmessage
+      await stack.db.emit(id, 'progress', { currentStep: 1, totalSteps: 1, percentage: 1, message: 'm' });
+    }
+  }
+  assert.equal(await client.text('connection'), 'completed');
+  assert.equal(await client.text('phase'), 'Main Application: 16 files');
+  assert.equal(await client.tab.evaluate('source.readyState'), 2);
+  const rows = (await stack.db.expected(id)).filter((row) => row.event === 'StreamingProgressEvent');
+  assert.equal(rows.length, recorded.length);
+  assert.deepEqual(await client.events(), rows.map((row) => ({ id: row.id, ...JSON.parse(row.data) })));
+  await client.tab.close();
+});
+
+test('an iteration that fails, and one that is lost on the way and found again', async () => {
+  const [failing, losing] = [crypto.randomUUID(), crypto.randomUUID()];
+  await emit(failing, failed);
+  const client = await open(failing, { token: ring.token({ 'pev.read': [failing] }), hook: 'iteration' });
+  await client.shows('progress', `0 % ${failed.at(-1).message}`);
+  assert.equal(await client.text('connection'), 'failed');
+  await client.tab.close();
+  await emit(losing, recorded.slice(0, 4));
+  const other = await open(losing, { token: ring.token({ 'pev.read': [losing] }), hook: 'iteration' });
+  await other.shows('progress', recorded[3].message);
+  await stack.streamer.stop();
+  await other.shows('progress', 'Connection lost');
+  await emit(losing, recorded.slice(4));
+  stack.streamer = await Streamer.start({ dsn: stack.db.dsn, listen: `127.0.0.1:${stack.streamer.port}`, args: keys });
+  await other.shows('connection', 'completed');
+  assert.deepEqual((await other.events()).map((event) => event.id), recorded.map((_, i) => String(i + 1)));
+  await other.tab.close();
 });
 
 test('a token in the cookie, which goes with credentials', async () => {
