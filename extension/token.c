@@ -45,6 +45,7 @@
 #include "utils/xid8.h"
 
 #include "arg.h"
+#include "array.h"
 #include "stream.h"
 #include "token.h"
 #include "uuid7.h"
@@ -54,6 +55,8 @@
 #define SECRET_FILE_MARK "file:"
 #define TOKEN_MAX        8192 /* bytes; the streamer refuses a longer one */
 #define TICKET_PREFIX    "pevt_"
+#define CLAIM_MAX        64 /* names in one claim; the streamer refuses more */
+#define JOB_KIND_MAX     63 /* bytes */
 
 /* Bounds of how long a token or ticket is good for, in microseconds. */
 #define LIFETIME_MIN USECS_PER_SEC
@@ -296,9 +299,53 @@ append_signature(StringInfo token)
 	append_base64url(token, signature, sizeof(signature));
 }
 
-/* The claims of a token, as JSON. */
+/* Can it be a kind of job?  pev_job_kind has the same rule. */
+static bool
+is_job_kind(const char *name)
+{
+	static const char allowed[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+	size_t len = strlen(name);
+
+	return len > 0 && len <= JOB_KIND_MAX && strspn(name, allowed) == len &&
+		   strchr("0123456789_-", *name) == NULL;
+}
+
+/* Append the kinds of job that the bearer may queue; "*" is every kind. */
 static void
-build_claims(StringInfo claims, char *pattern, const Interval *ttl, bool emit, char *sub)
+append_job_kinds(StringInfo claims, ArrayType *kinds)
+{
+	Datum *names;
+	bool *nulls;
+	int count = array_elements(kinds, &names, &nulls);
+
+	if (count > CLAIM_MAX)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("enqueue names more than %d kinds", CLAIM_MAX)));
+	appendStringInfoString(claims, ",\"pev.enqueue\":[");
+	for (int i = 0; i < count; i++)
+	{
+		char *name;
+
+		if (nulls[i])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("enqueue must not hold nulls")));
+		name = TextDatumGetCString(names[i]);
+		if (strcmp(name, "*") != 0 && !is_job_kind(name))
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("invalid job kind \"%s\"", name),
+							errhint("Name kinds of pev_job_kind, or \"*\" for all of them.")));
+		if (i > 0)
+			appendStringInfoChar(claims, ',');
+		append_json_string(claims, name);
+	}
+	appendStringInfoChar(claims, ']');
+}
+
+/* The claims of a token, as JSON; enqueue is NULL for no kind of job. */
+static void
+build_claims(StringInfo claims, char *pattern, const Interval *ttl, bool emit, char *sub,
+			 ArrayType *enqueue)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz end =
@@ -324,11 +371,14 @@ build_claims(StringInfo claims, char *pattern, const Interval *ttl, bool emit, c
 		append_json_string(claims, pattern);
 		appendStringInfoChar(claims, ']');
 	}
+	if (enqueue != NULL)
+		append_job_kinds(claims, enqueue);
 	appendStringInfoChar(claims, '}');
 }
 
 /*
- * pev_token(stream text, ttl interval, emit boolean, sub text) returns text
+ * pev_token(stream text, ttl interval, emit boolean, sub text, enqueue text[])
+ * returns text
  */
 Datum
 pev_token(PG_FUNCTION_ARGS)
@@ -345,7 +395,8 @@ pev_token(PG_FUNCTION_ARGS)
 	check_lifetime(PG_GETARG_INTERVAL_P(1), "ttl");
 	initStringInfo(&claims);
 	build_claims(&claims, pattern, PG_GETARG_INTERVAL_P(1), PG_GETARG_BOOL(2),
-				 PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)));
+				 PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
+				 PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4));
 	initStringInfo(&token);
 	append_base64url(&token, (const unsigned char *) header, strlen(header));
 	appendStringInfoChar(&token, '.');

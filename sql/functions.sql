@@ -41,6 +41,19 @@ COMMENT ON FUNCTION pev_emit_batch(uuid, jsonb) IS
 COMMENT ON FUNCTION pev_emit_batch(text, jsonb) IS
   'store [{"type": …, "data": …}, …] in order, all or none; the last seq, or NULL if nothing is stored';
 
+CREATE FUNCTION pev_check_idempotency_key(key text) RETURNS void
+  LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+  AS $$
+    BEGIN
+      IF $1 COLLATE "C" !~ '^[!-~]{1,255}$' THEN
+        RAISE EXCEPTION 'invalid idempotency key' USING ERRCODE = '22023',
+          DETAIL = 'A key has 1 to 255 visible ASCII characters.';
+      END IF;
+    END
+  $$;
+COMMENT ON FUNCTION pev_check_idempotency_key(text) IS
+  'raise 22023 for what is no idempotency key; NULL is none';
+
 -- Whoever cannot know whether events arrived, for the answer was lost on its way, sends them again
 -- under the same key.  The key's row comes before the events, in one transaction with them: of those
 -- who come with it at once, all wait for the first and then find its answer; and if the events are
@@ -61,10 +74,7 @@ CREATE FUNCTION pev_emit_once(stream text, key text, events jsonb) RETURNS bigin
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s must not be null',
           CASE WHEN $1 IS NULL THEN 'stream' WHEN $2 IS NULL THEN 'key' ELSE 'events' END);
       END IF;
-      IF $2 COLLATE "C" !~ '^[!-~]{1,255}$' THEN
-        RAISE EXCEPTION 'invalid idempotency key' USING ERRCODE = '22023',
-          DETAIL = 'A key has 1 to 255 visible ASCII characters.';
-      END IF;
+      PERFORM @extschema@.pev_check_idempotency_key($2);
       this_stream := (SELECT coalesce(p.id::text, p.canonical)
                       FROM @extschema@.pev_stream_key_parse($1) p);
       this_key := sha256(convert_to($2, 'UTF8'));
@@ -335,21 +345,21 @@ COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
 -- and runs with the owner's rights, so that a backend which makes tickets needs none on the tables.
 
 CREATE FUNCTION pev_token(stream text, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
   LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME';
 CREATE FUNCTION pev_token(stream bigint, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
   LANGUAGE sql VOLATILE PARALLEL SAFE
-  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub) $$;
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue) $$;
 CREATE FUNCTION pev_token(stream uuid, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
   LANGUAGE sql VOLATILE PARALLEL SAFE
-  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub) $$;
-COMMENT ON FUNCTION pev_token(text, interval, boolean, text) IS
-  'sign a JSON Web Token for a stream, "prefix:*" or "*", good for ttl (1 s to 30 days), to read or also to emit, for the user sub; raises 22003, 22004, 22023, 54000, 55000, 58030';
-COMMENT ON FUNCTION pev_token(bigint, interval, boolean, text) IS
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue) $$;
+COMMENT ON FUNCTION pev_token(text, interval, boolean, text, text[]) IS
+  'sign a JSON Web Token for a stream, "prefix:*" or "*", good for ttl (1 s to 30 days), to read or also to emit, and to queue jobs of the kinds enqueue ("*": of all), for the user sub; raises 22003, 22004, 22023, 54000, 55000, 58030';
+COMMENT ON FUNCTION pev_token(bigint, interval, boolean, text, text[]) IS
   'sign a JSON Web Token for a stream; raises 22004, 22023, 54000, 55000, 58030';
-COMMENT ON FUNCTION pev_token(uuid, interval, boolean, text) IS
+COMMENT ON FUNCTION pev_token(uuid, interval, boolean, text, text[]) IS
   'sign a JSON Web Token for the stream named by a UUID; raises 22004, 22023, 54000, 55000, 58030';
 
 CREATE FUNCTION pev_token_id(token text, OUT jti text, OUT expires timestamptz)
@@ -450,8 +460,8 @@ ALTER FUNCTION pev_ticket(bigint, interval, interval) OWNER TO @extowner@;
 ALTER FUNCTION pev_ticket(uuid, interval, interval) OWNER TO @extowner@;
 ALTER FUNCTION pev_redeem_ticket(bytea, text) OWNER TO @extowner@;
 ALTER FUNCTION pev_revoke_token(text, timestamptz) OWNER TO @extowner@;
-REVOKE ALL ON FUNCTION pev_token(text, interval, boolean, text),
-  pev_token(bigint, interval, boolean, text), pev_token(uuid, interval, boolean, text),
+REVOKE ALL ON FUNCTION pev_token(text, interval, boolean, text, text[]),
+  pev_token(bigint, interval, boolean, text, text[]), pev_token(uuid, interval, boolean, text, text[]),
   pev_ticket(text, interval, interval), pev_ticket(bigint, interval, interval),
   pev_ticket(uuid, interval, interval), pev_redeem_ticket(bytea, text),
   pev_revoke_token(text, timestamptz) FROM PUBLIC;

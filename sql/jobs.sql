@@ -37,8 +37,11 @@ CREATE TABLE pev_job (
   lease interval,
   worker text,
   error text,
+  key_hash bytea,
+  request_hash bytea,
   created_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
+  CHECK ((key_hash IS NULL) = (request_hash IS NULL)),
   CHECK (state <> 'queued' OR attempts < max_attempts),
   CHECK ((state = 'running') = (lease IS NOT NULL)),
   CHECK ((state IN ('completed', 'failed')) = (finished_at IS NOT NULL))
@@ -53,6 +56,7 @@ CREATE INDEX pev_job_claim ON pev_job (kind, run_at, id)
   WHERE state IN ('queued', 'running') AND attempts < max_attempts;
 CREATE INDEX pev_job_last_attempt ON pev_job (kind, run_at)
   WHERE state = 'running' AND attempts >= max_attempts;
+CREATE UNIQUE INDEX pev_job_key ON pev_job (key_hash) WHERE key_hash IS NOT NULL;
 COMMENT ON TABLE pev_job IS 'jobs: those to do, those being done, and what became of the others';
 COMMENT ON COLUMN pev_job.id IS 'jobId of the job''s events';
 COMMENT ON COLUMN pev_job.kind IS 'what is to be done; see pev_job_kind';
@@ -65,6 +69,8 @@ COMMENT ON COLUMN pev_job.run_at IS 'queued: when it may be claimed; running: wh
 COMMENT ON COLUMN pev_job.lease IS 'running: how long a lease is';
 COMMENT ON COLUMN pev_job.worker IS 'who made the latest attempt';
 COMMENT ON COLUMN pev_job.error IS 'why the latest attempt that failed did';
+COMMENT ON COLUMN pev_job.key_hash IS 'SHA-256 of its channel and the idempotency key that it was queued under; NULL: none';
+COMMENT ON COLUMN pev_job.request_hash IS 'SHA-256 of that key and what was asked for, by which another job under the same key is found out';
 COMMENT ON COLUMN pev_job.created_at IS 'when it was queued';
 COMMENT ON COLUMN pev_job.finished_at IS 'when it was completed or failed for good';
 
@@ -89,15 +95,23 @@ CREATE FUNCTION pev_register_job_kind(kind text, description text, events text D
 COMMENT ON FUNCTION pev_register_job_kind(text, text, text, integer, interval) IS
   'declare a kind of job and the events that tell of it (generation, upload, or NULL: none), or change it; needs INSERT and UPDATE on pev_job_kind; raises 23502, 23514';
 
+-- Who cannot know whether a job is queued asks for it again under the same key.  The key is in the
+-- job's row, for as long as that is there: of those who come with it at once, all wait for the first
+-- and then find its job.  Only hashes are compared, so that queueing needs no right to read what
+-- others have queued; the key is in both, lest a payload be found by guessing it.
 CREATE FUNCTION pev_enqueue(kind text, payload jsonb, channel text, run_at timestamptz DEFAULT NULL,
-                            max_attempts integer DEFAULT NULL) RETURNS bigint
+                            max_attempts integer DEFAULT NULL, idempotency_key text DEFAULT NULL)
+  RETURNS bigint
   LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
   AS $$
     DECLARE
       max_payload CONSTANT integer := 1048576;
       this_kind @extschema@.pev_job_kind;
       this_channel text;
+      this_key bytea;
+      this_request bytea;
       job bigint;
+      known record;
     BEGIN
       IF $1 IS NULL OR $2 IS NULL OR $3 IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s must not be null',
@@ -124,17 +138,34 @@ CREATE FUNCTION pev_enqueue(kind text, payload jsonb, channel text, run_at times
           DETAIL = format('It takes %s bytes as jsonb; %s are allowed.', pg_column_size($2), max_payload),
           HINT = 'Store it elsewhere, and queue a reference to it.';
       END IF;
-      INSERT INTO @extschema@.pev_job AS j (kind, channel, payload, run_at, max_attempts)
-      VALUES ($1, this_channel, $2, coalesce($4, now()), coalesce($5, this_kind.max_attempts))
+      PERFORM @extschema@.pev_check_idempotency_key($6);
+      IF $6 IS NOT NULL THEN
+        this_key := sha256(convert_to(jsonb_build_array(this_channel, $6)::text, 'UTF8'));
+        this_request := sha256(convert_to(jsonb_build_array($6, $1, $2)::text, 'UTF8'));
+      END IF;
+      INSERT INTO @extschema@.pev_job AS j (kind, channel, payload, run_at, max_attempts, key_hash, request_hash)
+      VALUES ($1, this_channel, $2, coalesce($4, now()), coalesce($5, this_kind.max_attempts), this_key, this_request)
+      ON CONFLICT (key_hash) WHERE key_hash IS NOT NULL DO NOTHING
       RETURNING j.id INTO job;
+      IF job IS NULL THEN
+        SELECT j.id, j.request_hash INTO known FROM @extschema@.pev_job j WHERE j.key_hash = this_key;
+        IF NOT FOUND THEN
+          RAISE EXCEPTION 'the job of this idempotency key was deleted just now' USING ERRCODE = '40001',
+            HINT = 'Ask for it again.';
+        ELSIF known.request_hash <> this_request THEN
+          RAISE EXCEPTION 'idempotency key was used for another job' USING ERRCODE = '22023',
+            HINT = 'Take a new key for a new job.';
+        END IF;
+        RETURN known.id;
+      END IF;
       IF $4 IS NULL OR $4 <= clock_timestamp() THEN
         PERFORM pg_notify('pev_job', $1);
       END IF;
       RETURN job;
     END
   $$;
-COMMENT ON FUNCTION pev_enqueue(text, jsonb, text, timestamptz, integer) IS
-  'queue a job of a declared kind, whose events go to the channel, to run now or at run_at; its id; notifies channel pev_job; needs INSERT and SELECT (id) on pev_job; raises 22004, 22023, 42704, 54000';
+COMMENT ON FUNCTION pev_enqueue(text, jsonb, text, timestamptz, integer, text) IS
+  'queue a job of a declared kind, whose events go to the channel, to run now or at run_at; its id, or that of the job of the same kind and payload that the idempotency key (1 to 255 visible ASCII characters, unique within the channel) was used for; notifies channel pev_job; needs INSERT and SELECT (id, key_hash, request_hash) on pev_job; raises 22004, 22023, 42704, 54000';
 
 -- The planner's statistics know a queue as it was at some time, empty or full, and a worker's plan
 -- outlives both: without the setting, one that was made when the table was empty reads all of it.

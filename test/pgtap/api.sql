@@ -20,6 +20,7 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.ob
 
 SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default", properties COLLATE "default" FROM function WHERE prorettype <> 'trigger'::regtype
   AND proname <> 'pev_notifier_status' ORDER BY signature COLLATE "C"$$, $$VALUES
+  ('pev_check_idempotency_key(key text)', 'void', 'is'),
   ('pev_claim(kinds text[], worker text, lease interval DEFAULT ''00:01:00''::interval, OUT job_id bigint, OUT attempt integer, OUT kind text, OUT payload jsonb, OUT channel text)', 'SETOF record', 'vu'),
   ('pev_complete(job_id bigint, attempt integer, result jsonb DEFAULT ''null''::jsonb)', 'void', 'vu'),
   ('pev_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
@@ -31,7 +32,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_emit_once(stream bigint, key text, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_once(stream text, key text, events jsonb)', 'bigint', 'vu'),
   ('pev_emit_once(stream uuid, key text, events jsonb)', 'bigint', 'vu'),
-  ('pev_enqueue(kind text, payload jsonb, channel text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT NULL::integer)', 'bigint', 'vu'),
+  ('pev_enqueue(kind text, payload jsonb, channel text, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, max_attempts integer DEFAULT NULL::integer, idempotency_key text DEFAULT NULL::text)', 'bigint', 'vu'),
   ('pev_events(stream bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, after_seq bigint)', 'SETOF assistant_architect_events', 'ss'),
   ('pev_events(stream bigint, type text, after_seq bigint DEFAULT 0)', 'SETOF assistant_architect_events', 'ss'),
@@ -67,9 +68,9 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_ticket(stream text, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
   ('pev_ticket(stream uuid, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
   ('pev_ticket_stream(stream text)', 'text', 'is'),
-  ('pev_token(stream bigint, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
-  ('pev_token(stream text, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
-  ('pev_token(stream uuid, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text)', 'text', 'vs'),
+  ('pev_token(stream bigint, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text, enqueue text[] DEFAULT NULL::text[])', 'text', 'vs'),
+  ('pev_token(stream text, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text, enqueue text[] DEFAULT NULL::text[])', 'text', 'vs'),
+  ('pev_token(stream uuid, ttl interval DEFAULT ''00:15:00''::interval, emit boolean DEFAULT false, sub text DEFAULT NULL::text, enqueue text[] DEFAULT NULL::text[])', 'text', 'vs'),
   ('pev_token_id(token text, OUT jti text, OUT expires timestamp with time zone)', 'record', 'is'),
   ('pev_try_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_try_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
@@ -112,7 +113,7 @@ SELECT results_eq('SELECT columns(''pev_plan'')', ARRAY['execution_id bigint not
   'told_at timestamp with time zone'], 'pev_plan');
 SELECT results_eq('SELECT columns(''pev_job_kind'')', ARRAY['kind text not null', 'description text not null', 'events text', 'max_attempts integer not null', 'backoff interval not null'], 'pev_job_kind');
 SELECT results_eq('SELECT columns(''pev_job'')', ARRAY['id bigint not null identity', 'kind text not null', 'channel text not null', 'payload jsonb not null', 'state text not null',
-  'attempts integer not null', 'max_attempts integer not null', 'run_at timestamp with time zone not null', 'lease interval', 'worker text', 'error text',
+  'attempts integer not null', 'max_attempts integer not null', 'run_at timestamp with time zone not null', 'lease interval', 'worker text', 'error text', 'key_hash bytea', 'request_hash bytea',
   'created_at timestamp with time zone not null', 'finished_at timestamp with time zone'], 'pev_job');
 SELECT results_eq('SELECT columns(''pev_executions'')', ARRAY['execution_id bigint', 'key text', 'status text', 'progress numeric', 'tokens numeric', 'events bigint',
   'started_at timestamp with time zone', 'finished_at timestamp with time zone', 'duration interval', 'last_message text'], 'pev_executions');

@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(114);
+SELECT plan(126);
 
 CREATE FUNCTION from_base64url(digits text) RETURNS bytea LANGUAGE sql IMMUTABLE AS
   $$ SELECT decode(rpad(translate(digits, '-_', '+/'), (length(digits) + 3) / 4 * 4, '='), 'base64') $$;
@@ -78,6 +78,12 @@ SELECT throws_ok('SELECT pev_token(42, ''1 h'', NULL)', '22004', 'emit must not 
 SELECT throws_ok(format('SELECT pev_token(42, %L)', ttl), '22023', 'ttl must be between 1 second and 30 days', format('ttl %s', ttl))
   FROM unnest(ARRAY['0', '-1 s', '999 ms', '30 days 1 s', '1 mon', '100 years']) ttl;
 SELECT lives_ok(format('SELECT pev_token(42, %L)', ttl), format('ttl %s', ttl)) FROM unnest(ARRAY['1 s', '30 days']) ttl;
+SELECT is(part(pev_token('user:u', enqueue => '{generate_image,*,x-Y_9}'), 2)->'pev.enqueue', '["generate_image", "*", "x-Y_9"]'::jsonb, 'kinds of job');
+SELECT is(part(pev_token(42::bigint, enqueue => '{}'), 2)->'pev.enqueue', '[]'::jsonb, 'none');
+SELECT throws_ok(format('SELECT pev_token(42, enqueue => ARRAY[%L])', kind), '22023', format('invalid job kind "%s"', kind), format('kind "%s"', left(kind, 9))) FROM unnest(ARRAY['', 'a b', '9a', '_a', 'a*', 'ä', repeat('k', 64)]) kind;
+SELECT throws_ok('SELECT pev_token(42, enqueue => ARRAY[''a'', NULL])', '22004', 'enqueue must not hold nulls', 'a kind that is null');
+SELECT throws_ok('SELECT pev_token(42, enqueue => array_fill(''k''::text, ARRAY[65]))', '54000', 'enqueue names more than 64 kinds', '65 kinds');
+SELECT is(jsonb_array_length(part(pev_token(42, enqueue => array_fill('k'::text, ARRAY[64])), 2)->'pev.enqueue'), 64, '64 kinds');
 SELECT throws_ok('SELECT pev_token(42, sub => repeat(''x'', 8000))', '54000', 'sub is too long', 'a token has a bound');
 
 -- Taking one back.
@@ -141,7 +147,7 @@ SELECT throws_ok(call, '42501', NULL, call) FROM unnest(ARRAY['SELECT pev_token(
   'SELECT pev_revoke_token(''x'')', 'SELECT pev_redeem_ticket('''', '''')', 'SELECT * FROM pev_ticket', 'SELECT * FROM pev_revoked_token', 'SHOW pev.jwt_secret',
   'SELECT current_setting(''pev.jwt_secret'')', 'SET pev.jwt_secret = ''0123456789abcdef0123456789abcdef''']) call;
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION pev_token(text, interval, boolean, text), pev_token(bigint, interval, boolean, text),
+GRANT EXECUTE ON FUNCTION pev_token(text, interval, boolean, text, text[]), pev_token(bigint, interval, boolean, text, text[]),
   pev_ticket(text, interval, interval), pev_revoke_token(text, timestamptz) TO pev_test_backend;
 GRANT EXECUTE ON FUNCTION pev_redeem_ticket(bytea, text) TO pev_test_streamer;
 SET ROLE pev_test_backend;

@@ -184,6 +184,20 @@ SELECT pg_stat_get_xact_numscans('pev_job'::regclass) - :before AS sequential_sc
 ROLLBACK;
 TRUNCATE pev_job RESTART IDENTITY;
 
+-- The same job under the same key is queued once, for as long as it is there.
+CREATE FUNCTION under(key text, payload jsonb DEFAULT '{"n": 1}', channel text DEFAULT 'user:k', kind text DEFAULT 'flaky') RETURNS bigint
+  LANGUAGE sql AS $$SELECT pev_enqueue(kind, payload, channel, idempotency_key => key)$$;
+SELECT under('k') AS first, under('k') AS again, under('k', jsonb_pretty('{"n":1}')::jsonb, kind => 'flaky') AS spelled, under('K') AS another, under('k', channel => 'user:l') AS elsewhere, under(NULL) AS none, under(NULL) AS nor_then;
+SELECT outcome(s) FROM unnest(ARRAY['SELECT under(''k'', ''{"n": 2}'')', 'SELECT under(''k'', kind => ''generate_image'')', 'SELECT under(''k'', kind => ''unheard_of'')',
+  'SELECT under('''')', 'SELECT under(''a b'')', 'SELECT under(repeat(''k'', 256))', 'SELECT under(repeat(''k'', 255)) > 0', 'SELECT under(''ü'')']) s;
+SELECT claimed('flaky');
+SELECT pev_complete(1, 1);
+SELECT under('k') AS when_done, pev_enqueue('flaky', '{"n": 1}', 'user:k', now() + interval '1 hour', 3, 'k') AS whenever;
+DELETE FROM pev_job WHERE id = 1;
+SELECT under('k') > 1 AS when_deleted;
+SELECT count(*), count(key_hash) AS keys FROM pev_job;
+TRUNCATE pev_job RESTART IDENTITY;
+
 -- Least privilege.
 SET client_min_messages = warning;
 DROP ROLE IF EXISTS regress_pev_service, regress_pev_worker, regress_pev_nobody;
@@ -191,7 +205,7 @@ RESET client_min_messages;
 CREATE ROLE regress_pev_service;
 CREATE ROLE regress_pev_worker;
 CREATE ROLE regress_pev_nobody;
-GRANT INSERT (kind, channel, payload, run_at, max_attempts), SELECT (id) ON pev_job TO regress_pev_service;
+GRANT INSERT (kind, channel, payload, run_at, max_attempts, key_hash, request_hash), SELECT (id, key_hash, request_hash) ON pev_job TO regress_pev_service;
 GRANT SELECT, UPDATE (state, attempts, run_at, lease, worker, error, finished_at) ON pev_job TO regress_pev_worker;
 GRANT INSERT ON assistant_architect_events TO regress_pev_worker;
 SET ROLE regress_pev_nobody;
@@ -199,7 +213,8 @@ SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_enqueue(''generate_image'', ''{}
   'SELECT pev_register_job_kind(''a'', ''d'')', 'SELECT count(*) > 0 FROM pev_job_kind']) s;
 SET ROLE regress_pev_service;
 SELECT pev_enqueue('generate_image', '{"n": 1}', 'user:p') AS a, pev_enqueue('generate_image', '{"n": 2}', 'user:p', now(), 1) AS b;
-SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_claim(''{generate_image}'', ''w'')', 'SELECT payload FROM pev_job', 'UPDATE pev_job SET run_at = now()',
+SELECT pev_enqueue('generate_image', '{"n": 1}', 'user:q', idempotency_key => 'k') = pev_enqueue('generate_image', '{"n": 1}', 'user:q', idempotency_key => 'k') AS same;
+SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_claim(''{generate_image}'', ''w'')', 'SELECT payload FROM pev_job', 'SELECT channel FROM pev_job', 'UPDATE pev_job SET run_at = now()',
   'INSERT INTO pev_job (kind, channel, payload, state, finished_at) VALUES (''generate_image'', ''user:u'', ''{}'', ''completed'', now())']) s;
 SET ROLE regress_pev_worker;
 SELECT claimed('generate_image');
