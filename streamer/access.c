@@ -1,6 +1,6 @@
 /*
  * access.c
- *		Who may listen to what, and emit.
+ *		Who may listen to what, emit, and queue jobs.
  *
  * Without keys everybody may do everything; the configuration sees to it
  * that "everybody" is this machine, or that the operator insists.  With keys
@@ -28,6 +28,8 @@
 #include "respond.h"
 #include "revoked.h"
 #include "ticket.h"
+
+#define OWN_CHANNEL "user:{{sub}}" /* of jobs, unless they name another */
 
 static const char denied_none[] =
 	"A token is needed: in the header Authorization, in a cookie, or as the parameter token.";
@@ -284,6 +286,30 @@ access_check_streams(Request *req, const Selection *selection, enum MHD_Result *
 	return ACCESS_DENIED;
 }
 
+/* The valid token of who emits, or queues a job; false: there is none, and it is answered. */
+static bool
+access_take_token(Request *req, Token *token, Emitter *emitter, enum MHD_Result *answer)
+{
+	Credential credential;
+	const char *subject;
+
+	if (!access_take_credential(req, &credential, answer))
+		return false;
+	if (ticket_is_one(credential.text))
+	{
+		*answer =
+			access_deny(req, MHD_HTTP_FORBIDDEN, "A ticket allows to read, and nothing else.");
+		return false;
+	}
+	if (!access_verify(req, credential.text, token, answer))
+		return false;
+	subject = token_subject(token);
+	emitter->named = subject != NULL;
+	if (emitter->named)
+		emitter->client = rate_client('s', subject, strlen(subject));
+	return true;
+}
+
 /*
  * May this client emit to the stream?  If not, it is answered.  The key is empty
  * if the request names no stream, which is told to those who may emit to all.
@@ -291,34 +317,53 @@ access_check_streams(Request *req, const Selection *selection, enum MHD_Result *
 bool
 access_check_emit(Request *req, const char *key, Emitter *emitter, enum MHD_Result *answer)
 {
-	Credential credential;
 	Token token;
-	const char *subject;
 	bool allowed;
 
 	*emitter = (Emitter){.everything = true};
 	if (!guard.required)
 		return true;
-	if (!access_take_credential(req, &credential, answer))
-		return false;
-	if (ticket_is_one(credential.text))
-	{
-		*answer = access_deny(req, MHD_HTTP_FORBIDDEN, "A ticket allows to read, not to emit.");
-		return false;
-	}
-	if (!access_verify(req, credential.text, &token, answer))
+	if (!access_take_token(req, &token, emitter, answer))
 		return false;
 	allowed = token_allows(&token, TOKEN_EMIT, key);
 	emitter->everything = token_allows(&token, TOKEN_EMIT, "");
-	subject = token_subject(&token);
-	emitter->named = subject != NULL;
-	if (emitter->named)
-		emitter->client = rate_client('s', subject, strlen(subject));
 	token_free(&token);
 	if (!allowed)
 		*answer = access_deny(req, MHD_HTTP_FORBIDDEN,
 							  "The token does not allow to emit to this stream.");
 	return allowed;
+}
+
+/*
+ * May this client queue the job?  If not, it is answered.  A job whose request
+ * names no channel gets that of the token's subject, if there is one.  The
+ * results go to the channel, so whoever asks for them must be allowed to read
+ * there.  If the request names no job at all, as the error says, that is told to
+ * those who may queue what the path names, or all if it names none.
+ */
+bool
+access_check_enqueue(Request *req, JobTarget *job, const char *error, Emitter *emitter,
+					 enum MHD_Result *answer)
+{
+	Token token;
+	const char *why = NULL;
+
+	*emitter = (Emitter){0};
+	if (!guard.required)
+		return true;
+	if (!access_take_token(req, &token, emitter, answer))
+		return false;
+	if (!job->has_channel)
+		job->has_channel = token_own_stream(&token, OWN_CHANNEL, &job->channel);
+	if (!token_allows_job(&token, job->kind))
+		why = "The token does not allow to queue jobs of this kind.";
+	else if (error == NULL && job->has_channel &&
+			 !token_allows(&token, TOKEN_READ, job->channel.text))
+		why = "The token does not allow to read the job's channel.";
+	token_free(&token);
+	if (why != NULL)
+		*answer = access_deny(req, MHD_HTTP_FORBIDDEN, why);
+	return why == NULL;
 }
 
 /* May this client read the metrics?  If not, it is answered. */

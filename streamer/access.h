@@ -1,6 +1,6 @@
 /*
  * access.h
- *		Who may listen to what, and emit.
+ *		Who may listen to what, emit, and queue jobs.
  */
 #ifndef PEV_ACCESS_H
 #define PEV_ACCESS_H
@@ -18,10 +18,10 @@ typedef enum Access
 	ACCESS_IN_USE   /* the ticket is, by what may be the same client's old connection */
 } Access;
 
-/* Who emits. */
+/* Who emits, or queues a job. */
 typedef struct Emitter
 {
-	bool everything; /* it may emit to all streams */
+	bool everything; /* it may emit to all streams; not known of who queues a job */
 	bool named;      /* its token has a subject */
 	uint64_t client; /* of rate.c, if it is named */
 } Emitter;
@@ -33,6 +33,8 @@ extern Access access_check_streams(Request *req, const Selection *selection,
 								   enum MHD_Result *answer);
 extern bool access_check_emit(Request *req, const char *key, Emitter *emitter,
 							  enum MHD_Result *answer);
+extern bool access_check_enqueue(Request *req, JobTarget *job, const char *error, Emitter *emitter,
+								 enum MHD_Result *answer);
 extern bool access_check_metrics(Request *req, enum MHD_Result *answer);
 extern void access_attach(Request *req);
 extern bool access_is_withdrawn(const Request *req);

@@ -99,8 +99,10 @@ static const Option options[] = {
 	{"--emit-timeout", "PEV_EMIT_TIMEOUT", OPTION_DURATION, "10s", 50, HOUR, AT(emit_timeout),
 	 "DURATION", "how long they may wait, and then how long the database may take"},
 	{"--emit-rate", "PEV_EMIT_RATE", OPTION_COUNT, "0", 0, 1000000, AT(emit_rate), "NUMBER",
-	 "requests to emit, a second, by one client: a token's subject, or else an address; 0 is no "
-	 "limit. Behind a proxy it needs --trusted-proxy"},
+	 "requests to emit or to queue a job, a second, by one client: a token's subject, or else an "
+	 "address. 0 is no limit. Where proxies are, it needs --trusted-proxy"},
+	{"--typing-rate", "PEV_TYPING_RATE", OPTION_COUNT, "10", 0, 1000000, AT(typing_rate), "NUMBER",
+	 "events of type typing, a second, by one client, as for --emit-rate; 0 is no limit"},
 	{"--max-body-bytes", "PEV_MAX_BODY_BYTES", OPTION_SIZE, "1MiB", KIB, 256 * MIB,
 	 AT(max_body_bytes), "SIZE", "largest body of a request"},
 	{"--bodies-bytes", "PEV_BODIES_BYTES", OPTION_SIZE, "64MiB", 4 * KIB, 1024 * GIB,

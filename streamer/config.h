@@ -55,7 +55,8 @@ typedef struct Config
 	int64_t emit_connections;
 	int64_t emit_queue;
 	int64_t emit_timeout;
-	int64_t emit_rate; /* 0: any */
+	int64_t emit_rate; /* 0: any, as the next */
+	int64_t typing_rate;
 	int64_t max_body_bytes;
 	int64_t bodies_bytes;
 	int64_t body_timeout;

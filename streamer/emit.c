@@ -1,11 +1,11 @@
 /*
  * emit.c
- *		Requests that emit events.
+ *		Requests that emit events, and those that queue jobs.
  *
  * What can be refused by its header is, before memory is spent on its body: who
- * may not emit, who does so too often, what is no JSON or too large.  The body is
- * then checked for being events at all (emit_body.c), and the database does the
- * rest (emit_pool.c), while the connection is suspended.
+ * may not do it, who does it too often, what is no JSON or too large.  The body is
+ * then checked for being events, or JSON, at all (emit_body.c), and the database
+ * does the rest (emit_pool.c), while the connection is suspended.
  *
  * Only application/json is taken.  A page of another origin can send text/plain or
  * a form without asking, cookies included; this it must ask for (CORS).
@@ -33,7 +33,14 @@
 #define EMIT_RETRY_JITTER   50  /* percent */
 #define EMIT_RETRY_LEAST    500 /* milliseconds */
 
-static const Config *emitting;
+static struct
+{
+	const Config *config;
+	Rate *requests; /* --emit-rate */
+	Rate *typing;   /* --typing-rate */
+} emitting;
+
+static const char stopping[] = "The server is stopping.";
 
 /* A request's header, or NULL. */
 static const char *
@@ -42,24 +49,47 @@ request_header(const Request *req, const char *name)
 	return MHD_lookup_connection_value(req->conn, MHD_HEADER_KIND, name);
 }
 
+/* Count what has become of a request, by its status. */
+static void
+emit_count(const Request *req, unsigned int status)
+{
+	bool job = req->emission->kind == EMISSION_JOB;
+	Metric metric = job ? METRIC_JOBS_REFUSED : METRIC_EMITS_REFUSED;
+
+	if (status == MHD_HTTP_CREATED)
+		metric = METRIC_EMITS_STORED;
+	else if (status == MHD_HTTP_ACCEPTED)
+		metric = job ? METRIC_JOBS_QUEUED : METRIC_EMITS_UNSTORED;
+	else if (status == MHD_HTTP_TOO_MANY_REQUESTS)
+		metric = job ? METRIC_JOBS_LIMITED : METRIC_EMITS_LIMITED;
+	else if (status == MHD_HTTP_SERVICE_UNAVAILABLE)
+		metric = job ? METRIC_JOBS_UNAVAILABLE : METRIC_EMITS_UNAVAILABLE;
+	metric_add(metric, 1);
+}
+
 /* It cannot be served now, but in so many milliseconds, which are spread, perhaps. */
 static enum MHD_Result
 emit_answer_busy(Request *req, unsigned int status, const char *why, unsigned int ms)
 {
 	int64_t retry = ms < EMIT_RETRY_LEAST ? EMIT_RETRY_LEAST : ms;
 
-	metric_add(status == MHD_HTTP_TOO_MANY_REQUESTS ? METRIC_EMITS_LIMITED
-													: METRIC_EMITS_UNAVAILABLE,
-			   1);
+	emit_count(req, status);
 	return respond_busy(req->conn, status, why,
 						(unsigned int) loop_jitter(retry, EMIT_RETRY_JITTER));
+}
+
+/* It comes too often, and may so many microseconds later. */
+static enum MHD_Result
+emit_answer_often(Request *req, const char *why, int64_t wait)
+{
+	return emit_answer_busy(req, MHD_HTTP_TOO_MANY_REQUESTS, why, (unsigned int) (wait / 1000));
 }
 
 /* It is wrong. */
 static enum MHD_Result
 emit_answer_wrong(Request *req, unsigned int status, const char *why)
 {
-	metric_add(METRIC_EMITS_REFUSED, 1);
+	emit_count(req, status);
 	return respond_wrong(req->conn, status, why);
 }
 
@@ -70,7 +100,7 @@ emit_answer_too_large(Request *req)
 	char detail[64];
 
 	snprintf(detail, sizeof(detail), "A body takes at most %lld bytes.",
-			 (long long) emitting->max_body_bytes);
+			 (long long) emitting.config->max_body_bytes);
 	return emit_answer_wrong(req, MHD_HTTP_CONTENT_TOO_LARGE, detail);
 }
 
@@ -110,7 +140,7 @@ idempotency_key_is_valid(const char *key)
 
 /* Refuse by the header what can be; false: it is answered. */
 static bool
-emit_check_header(Request *req, const char *key_error, enum MHD_Result *answer)
+emit_check_header(Request *req, const char *target_error, enum MHD_Result *answer)
 {
 	static const char bad_key[] = "An Idempotency-Key has 1 to 255 visible ASCII characters.";
 	const char *key = request_header(req, "Idempotency-Key");
@@ -118,11 +148,11 @@ emit_check_header(Request *req, const char *key_error, enum MHD_Result *answer)
 	unsigned int ms;
 	const char *trouble = emit_pool_trouble(&ms);
 
-	if (key_error != NULL)
-		*answer = emit_answer_wrong(req, MHD_HTTP_BAD_REQUEST, key_error);
+	if (target_error != NULL)
+		*answer = emit_answer_wrong(req, MHD_HTTP_BAD_REQUEST, target_error);
 	else if (!request_is_json(req))
 		*answer = emit_answer_wrong(req, MHD_HTTP_UNSUPPORTED_MEDIA_TYPE,
-									"Events are sent as application/json, in UTF-8.");
+									"The body must be application/json, in UTF-8.");
 	else if (key != NULL && !idempotency_key_is_valid(key))
 		*answer = emit_answer_wrong(req, MHD_HTTP_BAD_REQUEST, bad_key);
 	else if (length != NULL && body_is_too_large(strtoull(length, NULL, 10)))
@@ -134,26 +164,18 @@ emit_check_header(Request *req, const char *key_error, enum MHD_Result *answer)
 	return false;
 }
 
-/* Does the client emit too often?  Then it is answered. */
-static bool
-emit_check_rate(Request *req, const Emitter *emitter, enum MHD_Result *answer)
+/* Who is it, to rate.c?  A token's subject, or else an address. */
+static uint64_t
+emit_client(const Request *req, const Emitter *emitter)
 {
-	static const char often[] = "This client emits too often.";
 	struct sockaddr_in6 address;
 	uint64_t network[2];
-	int64_t wait;
 
-	if (emitting->emit_rate == 0)
-		return true;
+	if (emitter->named)
+		return emitter->client;
 	request_address(req, &address);
 	peer_network((const struct sockaddr *) &address, network);
-	wait = rate_take(emitter->named ? emitter->client : rate_client('a', network, sizeof(network)),
-					 loop_clock());
-	if (wait == 0)
-		return true;
-	*answer =
-		emit_answer_busy(req, MHD_HTTP_TOO_MANY_REQUESTS, often, (unsigned int) (wait / 1000));
-	return false;
+	return rate_client('a', network, sizeof(network));
 }
 
 /* The body is in the database's hands, or is not needed. */
@@ -163,7 +185,7 @@ emit_on_sent(Emission *emission)
 	Request *req = emission->owner;
 
 	body_end(&req->body);
-	emission->events = NULL;
+	emission->body = NULL;
 }
 
 /* The answer is there. */
@@ -175,69 +197,137 @@ emit_on_done(Emission *emission)
 	MHD_resume_connection(req->conn);
 }
 
+/* What the request is to bring into the database. */
+static Emission *
+emit_begin(Request *req, EmissionKind kind)
+{
+	req->emission = mem_zero(sizeof(Emission));
+	req->emission->kind = kind;
+	req->emission->sent = emit_on_sent;
+	req->emission->done = emit_on_done;
+	req->emission->owner = req;
+	buf_init(&req->emission->answer);
+	return req->emission;
+}
+
+/* Who may do this asks for it: take it on, unless its header speaks against that. */
+static enum MHD_Result
+emit_accept(Request *req, const Emitter *emitter, const char *target_error)
+{
+	const char *key = request_header(req, "Idempotency-Key");
+	enum MHD_Result answer;
+	int64_t wait;
+
+	req->emission->client = emit_client(req, emitter);
+	req->emission->everything = emitter->everything;
+	wait = rate_take(emitting.requests, req->emission->client, 1, loop_clock());
+	if (wait > 0)
+		return emit_answer_often(req, "This client sends too often.", wait);
+	if (!emit_check_header(req, target_error, &answer))
+		return answer;
+	req->emission->key = key != NULL ? mem_string(key) : NULL;
+	req->body.wanted = true;
+	return MHD_YES;
+}
+
 /* POST /events/:stream, as soon as its header is there. */
 enum MHD_Result
 emit_request(Request *req)
 {
 	const char *path = req->target + strlen("/events/");
-	const char *key = request_header(req, "Idempotency-Key");
 	StreamKey stream;
 	const char *error = stream_key_parse(path, strcspn(path, "?"), &stream);
+	Emission *emission = emit_begin(req, EMISSION_EVENTS);
 	Emitter emitter;
 	enum MHD_Result answer;
 
 	if (events_are_draining())
-		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, "The server is stopping.", 0);
-	if (!access_check_emit(req, error == NULL ? stream.text : "", &emitter, &answer) ||
-		!emit_check_rate(req, &emitter, &answer) || !emit_check_header(req, error, &answer))
+		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, stopping, 0);
+	if (!access_check_emit(req, error == NULL ? stream.text : "", &emitter, &answer))
 		return answer;
-	req->emission = mem_zero(sizeof(Emission));
-	strcpy(req->emission->stream, stream.text);
-	req->emission->key = key != NULL ? mem_string(key) : NULL;
-	req->emission->everything = emitter.everything;
-	req->emission->sent = emit_on_sent;
-	req->emission->done = emit_on_done;
-	req->emission->owner = req;
-	buf_init(&req->emission->answer);
-	req->body.wanted = true;
-	return MHD_YES;
+	if (error == NULL)
+		strcpy(emission->stream, stream.text);
+	return emit_accept(req, &emitter, error);
 }
 
-/* Find out whether the body is events; false: it is not, and the request is answered. */
+/* POST /jobs/:kind, as soon as its header is there. */
+enum MHD_Result
+enqueue_request(Request *req)
+{
+	JobTarget job;
+	const char *error = job_target_parse(req->target, &job);
+	Emission *emission = emit_begin(req, EMISSION_JOB);
+	Emitter emitter;
+	enum MHD_Result answer;
+
+	if (events_are_draining())
+		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, stopping, 0);
+	if (!access_check_enqueue(req, &job, error, &emitter, &answer))
+		return answer;
+	if (error == NULL && !job.has_channel)
+		error = "\"channel\" must name the stream that the job's events go to.";
+	if (error == NULL)
+		strcpy(emission->stream, job.channel.text);
+	strcpy(emission->job_kind, job.kind);
+	return emit_accept(req, &emitter, error);
+}
+
+/* Is the body what it should be?  What it holds of events is counted. */
+static bool
+emit_parse_body(Request *req, const char *text, EmitBody *body, EmitFault *fault)
+{
+	*body = (EmitBody){0};
+	if (req->emission->kind == EMISSION_JOB)
+		return emit_payload_check(text, req->body.len, fault);
+	if (!emit_body_check(text, req->body.len, body, fault))
+		return false;
+	req->emission->is_batch = body->is_batch;
+	metric_add(METRIC_EMIT_EVENTS, (int64_t) body->count);
+	return true;
+}
+
+/* Check the body; false: it is refused, and the request is answered. */
 static bool
 emit_check_body(Request *req, enum MHD_Result *answer)
 {
+	static const char often[] = "This client sends events of type \"typing\" too often.";
 	const char *text = req->body.len > 0 ? req->body.bytes + BODY_MARGIN : "";
 	char detail[256];
 	EmitBody body;
 	EmitFault fault;
+	int64_t wait;
 
-	if (emit_body_check(text, req->body.len, &body, &fault))
+	if (!emit_parse_body(req, text, &body, &fault))
 	{
-		req->emission->is_batch = body.is_batch;
-		metric_add(METRIC_EMIT_EVENTS, (int64_t) body.count);
-		return true;
+		snprintf(detail, sizeof(detail), "Line %zu, column %zu: %s", fault.line, fault.column,
+				 fault.what);
+		*answer = emit_answer_wrong(req, MHD_HTTP_BAD_REQUEST, detail);
+		return false;
 	}
-	snprintf(detail, sizeof(detail), "Line %zu, column %zu: %s", fault.line, fault.column,
-			 fault.what);
-	*answer = emit_answer_wrong(req, MHD_HTTP_BAD_REQUEST, detail);
-	return false;
+	if (body.typing == 0)
+		return true;
+	wait = rate_take(emitting.typing, req->emission->client, (int64_t) body.typing, loop_clock());
+	if (wait > 0)
+		*answer = emit_answer_often(req, often, wait);
+	return wait == 0;
 }
 
-/* Give the events to the database; one alone is made an array. */
+/* Give the body to the database; one event alone is made an array. */
 static enum MHD_Result
 emit_send(Request *req)
 {
 	Emission *emission = req->emission;
 	enum MHD_Result answer;
+	bool alone;
 	char *text;
 
 	if (!emit_check_body(req, &answer))
 		return answer;
+	alone = emission->kind == EMISSION_EVENTS && !emission->is_batch;
 	text = req->body.bytes + BODY_MARGIN;
 	text[-1] = '[';
-	strcpy(text + req->body.len, emission->is_batch ? "" : "]");
-	emission->events = emission->is_batch ? text : text - 1;
+	strcpy(text + req->body.len, alone ? "]" : "");
+	emission->body = alone ? text - 1 : text;
 	MHD_suspend_connection(req->conn);
 	emit_pool_submit(emission);
 	return MHD_YES;
@@ -250,20 +340,9 @@ emit_answer(Request *req)
 	const Emission *emission = req->emission;
 
 	log_write(LOG_DEBUG, req->client, "emitted: %u", emission->status);
-	switch (emission->status)
-	{
-		case MHD_HTTP_CREATED:
-			metric_add(METRIC_EMITS_STORED, 1);
-			return respond_json(req->conn, emission->status, emission->answer.data);
-		case MHD_HTTP_ACCEPTED:
-			metric_add(METRIC_EMITS_UNSTORED, 1);
-			return respond_json(req->conn, emission->status, emission->answer.data);
-		case MHD_HTTP_SERVICE_UNAVAILABLE:
-			metric_add(METRIC_EMITS_UNAVAILABLE, 1);
-			break;
-		default:
-			metric_add(METRIC_EMITS_REFUSED, 1);
-	}
+	emit_count(req, emission->status);
+	if (emission->status == MHD_HTTP_CREATED || emission->status == MHD_HTTP_ACCEPTED)
+		return respond_json(req->conn, emission->status, emission->answer.data);
 	return respond_problem_body(req->conn, emission->status, emission->answer.data,
 								emission->retry);
 }
@@ -283,7 +362,7 @@ emit_continue(Request *req)
 		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE,
 								"Too much is being received at once.", 0);
 	if (events_are_draining())
-		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, "The server is stopping.", 0);
+		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, stopping, 0);
 	trouble = emit_pool_trouble(&ms);
 	if (trouble != NULL)
 		return emit_answer_busy(req, MHD_HTTP_SERVICE_UNAVAILABLE, trouble, ms);
@@ -308,11 +387,12 @@ emit_start(const Config *config)
 {
 	uint64_t seed;
 
-	emitting = config;
+	emitting.config = config;
 	if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
 		seed = (uint64_t) loop_clock();
-	if (config->emit_rate > 0)
-		rate_start(config->emit_rate, seed);
+	rates_seed(seed);
+	emitting.requests = rate_new(config->emit_rate);
+	emitting.typing = rate_new(config->typing_rate);
 	emit_pool_start(config);
 }
 
@@ -321,5 +401,6 @@ void
 emit_stop(void)
 {
 	emit_pool_stop();
-	rate_stop();
+	rate_free(emitting.requests);
+	rate_free(emitting.typing);
 }

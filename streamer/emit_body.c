@@ -1,13 +1,13 @@
 /*
  * emit_body.c
- *		The body of a request that emits: one event, or an array of them.
+ *		The body of a request that emits, one event or an array of them, or that queues a job.
  *
  * PostgreSQL reads the events, so that a number keeps its digits and an event
  * that is posted is one that is emitted in SQL.  But what is no JSON at all need
  * not go there, and its author is helped most by being told where it breaks.
  * So the text is checked, in one pass without a copy: that it is JSON (RFC 8259)
  * which jsonb can hold, and made of objects with a type and data.  What is in
- * data is the catalogue's business.
+ * data is the catalogue's business.  A job's payload is any JSON.
  *
  * jsonb can hold neither U+0000 nor half of a surrogate pair.
  *
@@ -299,9 +299,43 @@ scan_value(Scanner *scan)
 	}
 }
 
+/* Is a string that has been passed this word of letters, however it is escaped? */
+static bool
+string_is(const char *first, const char *end, const char *word)
+{
+	Scanner scan = {.at = first + 1, .end = end - 1};
+
+	for (; *word != '\0'; word++)
+	{
+		unsigned int c = (unsigned char) scan_peek(&scan);
+
+		scan.at++;
+		if (c == '\\' && scan_pass(&scan, 'u'))
+			(void) scan_hex(&scan, &c);
+		if (c != (unsigned char) *word)
+			return false;
+	}
+	return scan.at == scan.end;
+}
+
+/* Pass an event's type. */
+static bool
+scan_type(Scanner *scan, EmitBody *body)
+{
+	const char *first = scan->at;
+
+	if (scan_peek(scan) != '"')
+		return scan_fail(scan, "the type must be a string.");
+	if (!scan_string(scan))
+		return false;
+	if (string_is(first, scan->at, "typing"))
+		body->typing++;
+	return true;
+}
+
 /* Pass one member of an event, if it is one that an event has and that has not come before. */
 static bool
-scan_event_member(Scanner *scan, bool *has_type, bool *has_data)
+scan_event_member(Scanner *scan, EmitBody *body, bool *has_type, bool *has_data)
 {
 	static const char type[] = "\"type\"";
 	static const char data[] = "\"data\"";
@@ -319,14 +353,12 @@ scan_event_member(Scanner *scan, bool *has_type, bool *has_data)
 	}
 	*has_type = *has_type || is_type;
 	*has_data = *has_data || is_data;
-	if (is_type && scan_peek(scan) != '"')
-		return scan_fail(scan, "the type must be a string.");
-	return scan_value(scan);
+	return is_type ? scan_type(scan, body) : scan_value(scan);
 }
 
 /* Pass one event. */
 static bool
-scan_event(Scanner *scan)
+scan_event(Scanner *scan, EmitBody *body)
 {
 	const char *first = scan->at;
 	bool has_type = false;
@@ -341,7 +373,7 @@ scan_event(Scanner *scan)
 	{
 		do
 		{
-			if (!scan_event_member(scan, &has_type, &has_data))
+			if (!scan_event_member(scan, body, &has_type, &has_data))
 				return false;
 		} while (scan_object_next(scan));
 		if (scan->what != NULL)
@@ -358,7 +390,7 @@ scan_event(Scanner *scan)
 
 /* Pass an array of events. */
 static bool
-scan_batch(Scanner *scan, size_t *count)
+scan_batch(Scanner *scan, EmitBody *body)
 {
 	if (!scan_enter(scan))
 		return false;
@@ -367,26 +399,41 @@ scan_batch(Scanner *scan, size_t *count)
 		return scan_fail(scan, "an event must follow.");
 	do
 	{
-		if (!scan_event(scan))
+		if (!scan_event(scan, body))
 			return false;
-		++*count;
+		body->count++;
 	} while (scan_array_next(scan));
 	return scan->what == NULL;
 }
 
-/* Pass all of it. */
+/* Nothing but space may be left. */
 static bool
-scan_body(Scanner *scan, EmitBody *body)
+scan_end(Scanner *scan)
+{
+	scan_space(scan);
+	return scan->at == scan->end || scan_fail(scan, "nothing must follow.");
+}
+
+/* Pass all of it, which is events. */
+static bool
+scan_events(Scanner *scan, EmitBody *body)
 {
 	scan_space(scan);
 	if (scan->at == scan->end)
 		return scan_fail(scan, "there is no event.");
 	body->is_batch = scan_peek(scan) == '[';
 	body->count = body->is_batch ? 0 : 1;
-	if (body->is_batch ? !scan_batch(scan, &body->count) : !scan_event(scan))
-		return false;
+	return (body->is_batch ? scan_batch(scan, body) : scan_event(scan, body)) && scan_end(scan);
+}
+
+/* Pass all of it, which is one value. */
+static bool
+scan_payload(Scanner *scan)
+{
 	scan_space(scan);
-	return scan->at == scan->end || scan_fail(scan, "nothing must follow.");
+	if (scan->at == scan->end)
+		return scan_fail(scan, "there is no payload.");
+	return scan_value(scan) && scan_end(scan);
 }
 
 /* Count lines and characters up to the fault. */
@@ -413,7 +460,19 @@ emit_body_check(const char *text, size_t len, EmitBody *body, EmitFault *fault)
 	Scanner scan = {.start = text, .at = text, .end = text + len};
 
 	*body = (EmitBody){0};
-	if (scan_body(&scan, body))
+	if (scan_events(&scan, body))
+		return true;
+	scan_locate(&scan, fault);
+	return false;
+}
+
+/* Is it JSON?  If not, fault says why. */
+bool
+emit_payload_check(const char *text, size_t len, EmitFault *fault)
+{
+	Scanner scan = {.start = text, .at = text, .end = text + len};
+
+	if (scan_payload(&scan))
 		return true;
 	scan_locate(&scan, fault);
 	return false;

@@ -1,6 +1,6 @@
 /*
  * emit_body.h
- *		The body of a request that emits: one event, or an array of them.
+ *		The body of a request that emits, one event or an array of them, or that queues a job.
  */
 #ifndef PEV_EMIT_BODY_H
 #define PEV_EMIT_BODY_H
@@ -15,6 +15,7 @@ typedef struct EmitBody
 {
 	bool is_batch; /* an array, if only of one */
 	size_t count;  /* of events, at least one */
+	size_t typing; /* of those, events of type typing */
 } EmitBody;
 
 /* What is wrong with a body, and where: characters are counted from 1. */
@@ -26,5 +27,6 @@ typedef struct EmitFault
 } EmitFault;
 
 extern bool emit_body_check(const char *text, size_t len, EmitBody *body, EmitFault *fault);
+extern bool emit_payload_check(const char *text, size_t len, EmitFault *fault);
 
 #endif

@@ -1,13 +1,12 @@
 /*
  * emit_link.c
- *		One connection to PostgreSQL by which events are emitted.
+ *		One connection to PostgreSQL by which events are emitted, and jobs queued.
  *
  * Each request is one statement, hence one transaction.  It is committed when the
  * server is ready for the next query, not when the statement's row is there: a
  * commit can fail after that.
  *
- * A connection that breaks before then leaves open whether the events are
- * stored.  The client is told so, and to try again, which with an
+ * A connection that breaks before then leaves open whether they are stored.  The client is told so, and to try again, which with an
  * Idempotency-Key is safe.
  */
 #include <stdio.h>
@@ -32,10 +31,16 @@
 	"  SELECT FROM pg_catalog.jsonb_array_elements($2::jsonb) e"                                   \
 	"  JOIN @schema@.pev_event_type t ON t.name = e->>'type' WHERE t.global) AS forbidden) f"
 
+/* $1 kind, $2 payload, $3 channel, $4 idempotency key.  Nothing forbids it. */
+#define ENQUEUE_STATEMENT                                                                          \
+	"SELECT false, @schema@.pev_enqueue($1::text, $2::jsonb, $3::text,"                            \
+	" idempotency_key => $4::text)"
+
 enum EmitStatement
 {
 	EMIT_PLAIN,
 	EMIT_ONCE,
+	EMIT_JOB,
 	EMIT_STATEMENTS
 };
 
@@ -43,6 +48,7 @@ static const LinkStatement emit_statements[EMIT_STATEMENTS] = {
 	[EMIT_PLAIN] = {"pev_emit", EMIT_STATEMENT("@schema@.pev_emit_batch($1::text, $2::jsonb)")},
 	[EMIT_ONCE] = {"pev_emit_once",
 				   EMIT_STATEMENT("@schema@.pev_emit_once($1::text, $4::text, $2::jsonb)")},
+	[EMIT_JOB] = {"pev_enqueue", ENQUEUE_STATEMENT},
 };
 
 static struct
@@ -115,6 +121,11 @@ emit_link_take_row(Emission *emission, const PGresult *row)
 					  "must allow to emit to \"*\".");
 		problem_end(&emission->answer);
 	}
+	else if (emission->kind == EMISSION_JOB)
+	{
+		emission->status = 202;
+		buf_format(&emission->answer, "{\"jobId\":\"%s\"}\n", PQgetvalue(row, 0, 1));
+	}
 	else if (PQgetisnull(row, 0, 1))
 	{
 		emission->status = 202;
@@ -136,7 +147,7 @@ emit_link_log(const EmitError *error)
 	if (last != 0 && loop_now() - last < EMIT_LOG_INTERVAL)
 		return;
 	last = loop_now();
-	log_warning("database: events were not stored: %s (SQLSTATE %s)", error->message,
+	log_warning("database: what a client sent was not stored: %s (SQLSTATE %s)", error->message,
 				error->sqlstate);
 }
 
@@ -226,16 +237,36 @@ emit_link_connect(EmitLink *link)
 	link_connect(&link->base, &emit_links.kind);
 }
 
+/* Send events. */
+static void
+emit_link_send_events(EmitLink *link, const Emission *emission)
+{
+	const char *const params[] = {emission->stream, emission->body,
+								  emission->everything ? "t" : "f", emission->key};
+	bool once = emission->key != NULL;
+
+	link_send(&link->base, once ? EMIT_ONCE : EMIT_PLAIN, once ? 4 : 3, params, false);
+}
+
+/* Send a job. */
+static void
+emit_link_send_job(EmitLink *link, const Emission *emission)
+{
+	const char *const params[] = {emission->job_kind, emission->body, emission->stream,
+								  emission->key};
+
+	link_send(&link->base, EMIT_JOB, 4, params, false);
+}
+
 /* Send an emission; only while idle. */
 void
 emit_link_send(EmitLink *link, Emission *emission)
 {
-	const char *const params[] = {emission->stream, emission->events,
-								  emission->everything ? "t" : "f", emission->key};
-	bool once = emission->key != NULL;
-
 	link->emission = emission;
 	link->stale = false;
-	link_send(&link->base, once ? EMIT_ONCE : EMIT_PLAIN, once ? 4 : 3, params, false);
+	if (emission->kind == EMISSION_JOB)
+		emit_link_send_job(link, emission);
+	else
+		emit_link_send_events(link, emission);
 	emission->sent(emission);
 }

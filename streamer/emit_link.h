@@ -1,6 +1,6 @@
 /*
  * emit_link.h
- *		One connection to PostgreSQL by which events are emitted.
+ *		One connection to PostgreSQL by which events are emitted, and jobs queued.
  */
 #ifndef PEV_EMIT_LINK_H
 #define PEV_EMIT_LINK_H

@@ -1,11 +1,11 @@
 /*
  * emit_pool.c
- *		The connections by which events are emitted, and the queue before them.
+ *		The connections by which events are emitted and jobs queued, and what waits for them.
  *
  * Connections are made when there is more to emit than those that are there can
  * take; a streamer that nobody emits by makes none.  Only one event of a stream
  * is under way at a time: others of the same stream could do nothing but wait for
- * its turn, each with a connection that other streams need.
+ * its turn, each with a connection that other streams need.  A job takes no turn.
  *
  * The queue is bounded in length and in time.  When the database is away, what
  * waits is sent back at once, and so is what comes, until it is tried again.
@@ -76,13 +76,18 @@ pool_refuse(Emission *emission, const char *why, unsigned int ms)
 	emission->done(emission);
 }
 
-/* Is an event of this stream under way? */
+/* Would it only wait for the turn of its stream, since events of that are under way? */
 static bool
-pool_has_stream(const char *stream)
+pool_must_wait(const Emission *emission)
 {
 	for (int i = 0; i < pool.size; i++)
-		if (pool.links[i].emission != NULL && strcmp(pool.links[i].emission->stream, stream) == 0)
+	{
+		const Emission *other = pool.links[i].emission;
+
+		if (other != NULL && other->kind == EMISSION_EVENTS && emission->kind == EMISSION_EVENTS &&
+			strcmp(other->stream, emission->stream) == 0)
 			return true;
+	}
 	return false;
 }
 
@@ -94,7 +99,7 @@ pool_next(void)
 
 	TAILQ_FOREACH(emission, &pool.queue, link)
 	{
-		if (!pool_has_stream(emission->stream))
+		if (!pool_must_wait(emission))
 			return emission;
 	}
 	return NULL;

@@ -1,6 +1,6 @@
 /*
  * emit_pool.h
- *		The connections by which events are emitted, and the queue before them.
+ *		The connections by which events are emitted and jobs queued, and what waits for them.
  */
 #ifndef PEV_EMIT_POOL_H
 #define PEV_EMIT_POOL_H

@@ -49,6 +49,9 @@ static const Rule rules[] = {
 	{"22023", "unknown event type ", 422, TELL_TYPE, false},
 	{"22023", "stream kind ", 422, TELL_TYPE, false},
 	{"42704", "stream kind ", 404, TELL_DETAIL, false},
+	{"42704", "job kind ", 404, TELL_MESSAGE, false},
+	{"22023", "stream \"", 400, TELL_DETAIL, false}, /* that cannot be a job's channel */
+	{"54000", "payload of a job ", 413, TELL_DETAIL, false},
 	{"55000", "stream ", 409, TELL_DETAIL, false},
 	{"22", "", 422, TELL_MESSAGE, false},
 	{"23", "", 422, TELL_MESSAGE, false},
@@ -182,7 +185,7 @@ detail_render(Buf *out, const EmitError *error, Telling telling)
 	switch (telling)
 	{
 		case TELL_RIGHT:
-			buf_text(out, "The database does not let the streamer's role emit this.");
+			buf_text(out, "The database does not let the streamer's role do this.");
 			break;
 		case TELL_BUSY:
 			buf_text(out, "The database could not store this now, and has not.");

@@ -43,7 +43,7 @@ typedef struct Route
 	const char *path;   /* one that ends in a slash goes on with a key */
 	const char *suffix; /* after the key; NULL: nothing */
 	const char *allow;
-	Handler handler;
+	Handler handler; /* NULL: GET is not allowed */
 	Handler post; /* called when the header is there, before the body; NULL: POST is not allowed */
 } Route;
 
@@ -58,8 +58,9 @@ static struct
 	bool closed; /* a connection, since libmicrohttpd last ran */
 } http = {.listener = -1, .watch = {.fd = -1}};
 
-#define ALLOW_READING "GET, HEAD, OPTIONS"
-#define ALLOW_POSTING "GET, HEAD, OPTIONS, POST"
+#define ALLOW_READING       "GET, HEAD, OPTIONS"
+#define ALLOW_POSTING       "GET, HEAD, OPTIONS, POST"
+#define ALLOW_POSTING_ALONE "OPTIONS, POST"
 
 static const Route routes[] = {
 	{"/events", NULL, ALLOW_READING, events_request, NULL},
@@ -67,6 +68,7 @@ static const Route routes[] = {
 	{"/events/", "/export", ALLOW_READING, export_request, NULL},
 	{"/generations/", "/stream", ALLOW_READING, events_request, NULL},
 	{"/healthz", NULL, ALLOW_READING, status_healthz, NULL},
+	{"/jobs/", NULL, ALLOW_POSTING_ALONE, NULL, enqueue_request},
 	{"/metrics", NULL, ALLOW_READING, status_metrics, NULL},
 	{"/readyz", NULL, ALLOW_READING, status_readyz, NULL},
 };
@@ -273,7 +275,7 @@ request_dispatch(Request *req, const char *method)
 	if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0)
 		return respond_options(req->conn, route->allow);
 	req->head = strcmp(method, MHD_HTTP_METHOD_HEAD) == 0;
-	if (!req->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0)
+	if (route->handler == NULL || (!req->head && strcmp(method, MHD_HTTP_METHOD_GET) != 0))
 		return respond_bad_method(req->conn, route->allow);
 	return route->handler(req);
 }

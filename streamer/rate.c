@@ -30,43 +30,55 @@ typedef struct RateSlot
 	int64_t whole; /* when it has a second's worth again */
 } RateSlot;
 
-static struct
+/* Of one thing that clients may do.  rate_free ends it. */
+struct Rate
 {
 	int64_t cost; /* of one, in microseconds */
-	uint64_t seed;
-	RateSlot (*sets)[RATE_WAYS];
-} rates;
+	RateSlot sets[RATE_SETS][RATE_WAYS];
+};
 
-/* Start; the seed keeps clients from choosing whom they share a place with. */
+static uint64_t rate_seed;
+
+/* Set the seed, which keeps clients from choosing whom they share a place with. */
 void
-rate_start(int64_t per_second, uint64_t seed)
+rates_seed(uint64_t seed)
 {
-	rates.cost = SECOND / per_second;
-	rates.seed = seed;
-	rates.sets = mem_zero(RATE_SETS * sizeof(rates.sets[0]));
+	rate_seed = seed;
+}
+
+/* So many a second; 0 is NULL, which limits nothing. */
+Rate *
+rate_new(int64_t per_second)
+{
+	Rate *rate;
+
+	if (per_second == 0)
+		return NULL;
+	rate = mem_zero(sizeof(Rate));
+	rate->cost = SECOND / per_second;
+	return rate;
 }
 
 void
-rate_stop(void)
+rate_free(Rate *rate)
 {
-	free(rates.sets);
-	rates.sets = NULL;
+	free(rate);
 }
 
 /* What a client is known by: the hash of its bytes; kinds of bytes are told apart. */
 uint64_t
 rate_client(char kind, const void *bytes, size_t len)
 {
-	uint64_t h = hash_bytes(HASH_START ^ rates.seed, &kind, 1);
+	uint64_t h = hash_bytes(HASH_START ^ rate_seed, &kind, 1);
 
 	return hash_finish(hash_bytes(h, bytes, len));
 }
 
 /* The client's slot, or else the one that can best be spared. */
 static RateSlot *
-rate_find(uint64_t client)
+rate_find(Rate *rate, uint64_t client)
 {
-	RateSlot *slots = rates.sets[client & (RATE_SETS - 1)];
+	RateSlot *slots = rate->sets[client & (RATE_SETS - 1)];
 	RateSlot *least = slots;
 
 	for (int i = 0; i < RATE_WAYS; i++)
@@ -81,15 +93,22 @@ rate_find(uint64_t client)
 }
 
 /*
- * May the client do it once more, at this time in microseconds?  0 if so, and
- * then it is counted; else how many microseconds later it may.
+ * May the client do it so many times more, at this time in microseconds?  0 if
+ * so, and then they are counted; else how many microseconds later it may.  More
+ * than a second's worth at once it never may.
  */
 int64_t
-rate_take(uint64_t client, int64_t now)
+rate_take(Rate *rate, uint64_t client, int64_t count, int64_t now)
 {
-	RateSlot *slot = rate_find(client);
-	int64_t whole = (slot->whole > now ? slot->whole : now) + rates.cost;
+	RateSlot *slot;
+	int64_t whole;
 
+	if (rate == NULL)
+		return 0;
+	if (count > SECOND / rate->cost)
+		return SECOND;
+	slot = rate_find(rate, client);
+	whole = (slot->whole > now ? slot->whole : now) + count * rate->cost;
 	if (whole - now > SECOND)
 		return whole - now - SECOND;
 	slot->whole = whole;

@@ -8,9 +8,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-extern void rate_start(int64_t per_second, uint64_t seed);
-extern void rate_stop(void);
+typedef struct Rate Rate;
+
+extern void rates_seed(uint64_t seed);
+extern Rate *rate_new(int64_t per_second);
+extern void rate_free(Rate *rate);
 extern uint64_t rate_client(char kind, const void *bytes, size_t len);
-extern int64_t rate_take(uint64_t client, int64_t now);
+extern int64_t rate_take(Rate *rate, uint64_t client, int64_t count, int64_t now);
 
 #endif

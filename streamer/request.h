@@ -40,7 +40,7 @@ typedef struct Request
 	TAILQ_ENTRY(Request) ticket_link; /* in the queue for that */
 	Watch hang_up;
 	Body body;
-	Emission *emission;         /* of a request that emits, once its header has been found valid */
+	Emission *emission;         /* of a request that emits or queues a job */
 	Export *export;             /* of a request for one, once it has been found valid */
 	struct MHD_Response *early; /* the answer, while the body is still coming; NULL: none yet */
 	unsigned int early_status;

@@ -28,7 +28,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "cursor.h"
 #include "mem.h"
 #include "token.h"
 
@@ -380,9 +379,11 @@ token_check_claims(const json_t *claims, const TokenPolicy *policy, int64_t now,
 	if (sub != NULL && !json_is_string(sub))
 		return malformed;
 	if (!patterns_are_valid(json_object_get(claims, "pev.read")) ||
-		!patterns_are_valid(json_object_get(claims, "pev.emit")))
-		return "The token's pev.read and pev.emit must be arrays of at most 64 strings of at most "
-			   "256 bytes.";
+		!patterns_are_valid(json_object_get(claims, "pev.emit")) ||
+		!patterns_are_valid(json_object_get(claims, "pev.enqueue")))
+		return "The token's pev.read, pev.emit and pev.enqueue must be arrays of at most 64 "
+			   "strings "
+			   "of at most 256 bytes.";
 	return NULL;
 }
 
@@ -514,4 +515,23 @@ token_allows(const Token *token, TokenRight right, const char *stream)
 			return true;
 	}
 	return false;
+}
+
+/* May the bearer queue jobs of this kind? */
+bool
+token_allows_job(const Token *token, const char *kind)
+{
+	const json_t *kinds = json_object_get(token->claims, "pev.enqueue");
+
+	return claim_holds(kinds, kind) || claim_holds(kinds, "*");
+}
+
+/* The stream that a pattern with {{sub}} names for the bearer; false: the token has no such sub. */
+bool
+token_own_stream(const Token *token, const char *pattern, StreamKey *key)
+{
+	char text[STREAM_KEY_MAX + 1];
+
+	return pattern_expand(pattern, token_subject(token), text, sizeof(text)) &&
+		   stream_key_canonical(text, strlen(text), key) == NULL;
 }

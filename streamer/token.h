@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cursor.h"
+
 #define TOKEN_MAX          8192 /* bytes of a token */
 #define TOKEN_ID_MAX       128  /* bytes of a jti */
 #define TOKEN_PATTERNS_MAX 64   /* streams that one claim names */
@@ -74,6 +76,8 @@ extern void token_keys_free(TokenKeys *keys);
 extern const char *token_verify(const TokenKeys *keys, const TokenPolicy *policy, const char *text,
 								int64_t now, Token *token);
 extern bool token_allows(const Token *token, TokenRight right, const char *stream);
+extern bool token_allows_job(const Token *token, const char *kind);
+extern bool token_own_stream(const Token *token, const char *pattern, StreamKey *key);
 extern const char *token_subject(const Token *token);
 extern void token_free(Token *token);
 

@@ -58,6 +58,9 @@ const ANSWERS = [
   ['/events/1', { method: 'POST', body: 'x', headers: bearer() }, 415],
   ['/events/1', { method: 'POST', body: 'x', headers: { ...bearer(), ...JSON_TYPE } }, 400],
   ['/events/1', { method: 'POST', body: '{"type":"x","data":{}}', headers: { ...bearer(), ...JSON_TYPE } }, 422],
+  ['/jobs/k', {}, 405],
+  ['/jobs/k', { method: 'POST', body: 'x' }, 401],
+  ['/jobs/k', { method: 'POST', body: '{}', headers: { ...bearer(), ...JSON_TYPE } }, 403],
   ['/events/1', { method: 'POST', body: '{"type":"log_entry","data":{"type":"log_entry"}}', headers: { ...bearer(), ...JSON_TYPE } }, 422],
 ];
 

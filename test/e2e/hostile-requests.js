@@ -19,7 +19,7 @@ export const options = [
   '--max-body-bytes', '64kB', '--body-timeout', '1s', '--send-timeout', '1s', '--max-clients', '64', '--stream-backlog-bytes', '128kB',
 ];
 
-export const good = { aud: 'pev', iss: 'https://issuer.example', sub: 'u_1', 'pev.read': ['*'], 'pev.emit': ['*'] };
+export const good = { aud: 'pev', iss: 'https://issuer.example', sub: 'u_1', 'pev.read': ['*'], 'pev.emit': ['*'], 'pev.enqueue': ['*'] };
 
 const NO_TOKEN = '401 A token is needed: in the header Authorization, in a cookie, or as the parameter token.';
 const MALFORMED = '401 The token is malformed.';
@@ -40,8 +40,10 @@ const CODING = '400 The only Transfer-Encoding is chunked.';
 const EITHER = '400 A request has either a Content-Length or a Transfer-Encoding.';
 const AFTER = '400 "after" must be an event number or "now".';
 const TYPES = '400 "types" must be a comma-separated list of at most 128 event type names.';
-const NO_JSON = '415 Events are sent as application/json, in UTF-8.';
+const NO_JSON = '415 The body must be application/json, in UTF-8.';
 const TOO_LARGE = '413 A body takes at most 65536 bytes.';
+const BAD_JOB = '400 A kind of job has 1 to 63 letters, digits, "_" and "-", and begins with a letter.';
+const NO_JOB = '403 The token does not allow to queue jobs of this kind.';
 const IDEMPOTENCY = '400 An Idempotency-Key has 1 to 255 visible ASCII characters.';
 
 const lines = (...all) => all.map((line) => `${line}\r\n`).join('');
@@ -57,6 +59,7 @@ export function hostileRequests(ring, stream) {
   const post = (headers, body = '') =>
     `${lines(`POST /events/${stream} HTTP/1.1`, 'Host: x', bearer, 'Content-Type: application/json', ...headers)}\r\n${body}`;
   const emit = (body, ...headers) => post([`Content-Length: ${Buffer.byteLength(body, 'latin1')}`, ...headers], body);
+  const job = (target, body = '{}', ...headers) => emit(body, ...headers).replace(`/events/${stream}`, `/jobs/${target}`);
   const withToken = (text) => listen(`Authorization: Bearer ${text}`);
   const hmac = (head, claims, secret) => {
     const text = `${base64url(head)}.${base64url(claims)}`;
@@ -89,7 +92,7 @@ export function hostileRequests(ring, stream) {
     ['another audience', withToken(token({ aud: 'other' })), '401 The token is for another audience.'],
     ['an audience that is a number', withToken(token({ aud: 7 })), '401 The token is for another audience.'],
     ['another issuer', withToken(token({ iss: 'https://issuer.example.net' })), '401 The token is from another issuer.'],
-    ['rights that are no list', withToken(token({ 'pev.read': { '*': true } })), "401 The token's pev.read and pev.emit must be arrays of at most 64 strings of at most 256 bytes."],
+    ['rights that are no list', withToken(token({ 'pev.read': { '*': true } })), "401 The token's pev.read, pev.emit and pev.enqueue must be arrays of at most 64 strings of at most 256 bytes."],
     ['a subject that is a list', withToken(token({ sub: ['u_1'] })), MALFORMED],
     ['claims given twice', withToken(ring.sign('{"alg":"HS256"}', claims().replace('{', '{"exp":1,'))), MALFORMED],
     ['alg given twice', withToken(ring.sign('{"alg":"none","alg":"HS256"}', claims())), MALFORMED],
@@ -358,6 +361,45 @@ export function hostileRequests(ring, stream) {
     ['two of Idempotency-Key', emit(EVENT, 'Idempotency-Key: a', 'Idempotency-Key: b'), `${TWICE}, closed`],
     ['a stream of no kind', emit(EVENT).replace(`/events/${stream}`, '/events/nokind:1'), '404 stream kind "nokind" is not declared. The key "nokind:1" begins with a prefix that no row of pev_stream_kind declares.'],
     ['a stream that is no key', emit(EVENT).replace(`/events/${stream}`, '/events/%ff'), BAD_KEY],
+
+    // --- jobs ---
+    ['a job without a token', job('hostile').replace(`${bearer}\r\n`, ''), NO_TOKEN],
+    ['a job by a token for events alone', job('hostile').replace(bearer, `Authorization: Bearer ${token({ 'pev.enqueue': undefined })}`), NO_JOB],
+    ['a job by a pattern of kinds', job('hostile').replace(bearer, `Authorization: Bearer ${token({ 'pev.enqueue': ['host*', 'hostile:*', ''] })}`), NO_JOB],
+    ['a job for a channel by a wildcard in the middle', job('hostile?channel=user:u_2').replace(bearer, `Authorization: Bearer ${token({ 'pev.read': ['user:u_*'] })}`), "403 The token does not allow to read the job's channel."],
+    ['a job by a ticket that is SQL', job("hostile?token=pevt_';--").replace(`${bearer}\r\n`, ''), '403 A ticket allows to read, and nothing else.'],
+    ['a job that is read', ask('/jobs/hostile'), METHOD],
+    ['a job that is put', job('hostile').replace('POST', 'PUT'), METHOD],
+    ['a job of no kind', job(''), NOTHING],
+    ['a job below a job', job('hostile/1'), NOTHING],
+    ['a kind that climbs', job('..'), BAD_JOB],
+    ['a kind with a slash, escaped', job('a%2fb'), BAD_JOB],
+    ['a kind with a NUL', job('a%00'), NUL],
+    ['a kind that is SQL', job("k';DROP%20TABLE%20pev_job;--"), BAD_JOB],
+    ['a kind in other letters', job('%D0%B0'), BAD_JOB],
+    ['a kind of 64 bytes', job('k'.repeat(64)), BAD_JOB],
+    ['a kind of 8,000 bytes', job('k'.repeat(8000)), BAD_JOB],
+    ['half an escape in a kind', job('k%2'), BAD_JOB],
+    ['a kind that is not declared', job('undeclared'), '404 job kind "undeclared" is not declared.'],
+    ['a channel that is SQL', job("hostile?channel=user:u'%20OR%20'1'='1"), BAD_KEY],
+    ['a channel with a line feed', job('hostile?channel=user:%0a'), BAD_KEY],
+    ['a channel of 5,000 bytes', job(`hostile?channel=user:${'u'.repeat(5000)}`), '400 A part of the URL is too long.'],
+    ['a channel given twice, the last being wrong', job('hostile?channel=user:u&channel='), BAD_KEY],
+    ['a channel that is an execution', job('hostile?channel=42'), '400 stream "42" cannot be the channel of a job. A channel is a stream of a declared kind that carries events of family "channel".'],
+    ['a subject that would be another channel', job('hostile').replace(bearer, `Authorization: Bearer ${token({ sub: 'u:1' })}`), '400 "channel" must name the stream that the job\'s events go to.'],
+    ['no payload', job('hostile', ''), '400 Line 1, column 1: there is no payload.'],
+    ['a payload that is no JSON', job('hostile', 'hello'), '400 Line 1, column 1: a value must follow.'],
+    ['two payloads', job('hostile', '{}{}'), '400 Line 1, column 3: nothing must follow.'],
+    ['a payload with an escaped NUL', job('hostile', '"\\u0000"'), '400 Line 1, column 8: the character U+0000 cannot be stored.'],
+    ['a payload 10,000 deep', job('hostile', '['.repeat(10_000)), '400 Line 1, column 129: arrays and objects are nested more than 128 deep.'],
+    ['a payload with a number beyond numeric', job('hostile', '1e999999'), '422 value overflows numeric format.'],
+    ['a payload that is too large', job('hostile', ' '.repeat(65_537)), TOO_LARGE],
+    ['a payload in a form', job('hostile', 'a=b').replace('application/json', 'application/x-www-form-urlencoded'), NO_JSON],
+    ['a payload that is SQL', job('hostile', `"'); DROP TABLE pev_job; --"`), '202'],
+    ['a payload with an Idempotency-Key that is SQL', job('hostile', '1', "Idempotency-Key: ';DROP/**/TABLE/**/pev_job;--"), '202'],
+    ['a payload with an empty Idempotency-Key', job('hostile', '1', 'Idempotency-Key:'), IDEMPOTENCY],
+    ['chunks of a payload that break off', job('hostile', '5\r\n{"a":\r\n').replace(/Content-Length: \d+/, 'Transfer-Encoding: chunked'), 'closed'],
+
     ['emitting where nothing is', emit(EVENT).replace(`/events/${stream}`, '/metrics'), METHOD],
   ];
 }

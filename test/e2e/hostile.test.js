@@ -30,6 +30,7 @@ before(async () => {
     dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), '--jwt-key-file', `rsa-1=${ring.file('rsa.pub')}`, ...options],
   });
   await stack.streamer.ready();
+  await stack.db.query("SELECT pev_register_job_kind('hostile', 'what the table queues')");
   stream = newExecution();
   witness = await SseClient.open(`${stack.streamer.url}/events/user:witness`, { headers: authorization() });
   let still = 0; // for how long their number has been the same
@@ -142,6 +143,8 @@ test('hostile requests are answered as the table says, and nothing is left of th
   assert.equal(events.length, 4 * stored - 3);
   assert.equal(events.filter(({ message }) => message === "'); DROP TABLE assistant_architect_events; --").length, 4, 'as it was sent');
   assert.equal(await stack.db.value('SELECT count(*) FROM pev_idempotency'), 1);
+  const jobs = rows.filter(([, , answer]) => answer === '202').length;
+  assert.equal(await stack.db.value("SELECT count(*) FROM pev_job WHERE channel = 'user:u_1'"), 4 * jobs - 3, 'one of them has a key');
   console.log(`# ${rows.length} requests; ${memory() - bytes} bytes more after another ${2 * rows.length}`);
 });
 

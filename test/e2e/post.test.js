@@ -370,7 +370,7 @@ test('403: what the database does not let the role do, row-level security includ
     assertProblem(await send(200, [step(), step()], { 'Idempotency-Key': 'k' }), 403);
     assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), 3);
     assert.equal(await db.value('SELECT count(*) FROM pev_idempotency'), 1);
-    assert.match(streamer.log, /WARNING database: events were not stored: .*SQLSTATE 42501/);
+    assert.match(streamer.log, /WARNING database: what a client sent was not stored: .*SQLSTATE 42501/);
     await db.query("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not on Sundays' USING DETAIL = 'secret'; END $$");
     await db.query('CREATE TRIGGER refuse BEFORE INSERT ON assistant_architect_events FOR EACH ROW EXECUTE FUNCTION refuse()');
     assert.deepEqual(assertProblem(await send(1), 422, "an owner's own trigger").detail, 'not on Sundays.');

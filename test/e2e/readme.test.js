@@ -77,7 +77,7 @@ test('the streamer starts as shown, and every curl command gets an answer', asyn
     const { code, output } = await run('bash', ['-c', command], { cwd: ring.dir });
     assert.ok(code === 0 || code === 28, `${line}: curl ended with ${code}\n${output}`);
     if (line.includes('OJ')) continue; // looked at below
-    assert.match(output, line.includes('readyz') ? /"ready"/ : line.includes('-d ') ? /^\{"seq":\d+\}$/m : line.includes('csv') ? /^2,\d+,prompt-start,/m : /^id: \d+(:|$)/m, line);
+    assert.match(output, line.includes('readyz') ? /"ready"/ : line.includes('/jobs/') ? /^\{"jobId":"\d+"\}$/m : line.includes('-d ') ? /^\{"seq":\d+\}$/m : line.includes('csv') ? /^2,\d+,prompt-start,/m : /^id: \d+(:|$)/m, line);
   }
   assert.match(ring.read('events-42.ndjson'), /^\{"seq":1,/);
 });

@@ -81,7 +81,7 @@ const tokens = () => [
 
 /** Everything that a token can come with: the request's lines, its header's last ones and the body left out. */
 function requestsWith(token) {
-  const paths = ['/events/42', '/events/user:u_1', '/events/undeclared:1', '/events/%ff', '/events/', '/nowhere', '/readyz', '/metrics'];
+  const paths = ['/events/42', '/events/user:u_1', '/events/undeclared:1', '/events/%ff', '/events/', '/jobs/k', '/jobs/9', '/nowhere', '/readyz', '/metrics'];
   const queries = [`token=${token}`, `token=${token}&token=x`, `after=x&token=${token}`, `types=%00&token=${token}`, `token=${token}%00`, `after=${token}`, `types=${token}`];
   const targets = [...paths.map((path) => `${path}?${queries[0]}`), ...queries.slice(1).map((query) => `/events/42?${query}`)];
   return [

@@ -109,6 +109,7 @@ test_defaults(void)
 	is_number(config.emit_queue, 1024, "queue before them");
 	is_number(config.emit_timeout, 10000, "time to emit");
 	is_number(config.emit_rate, 0, "no rate");
+	is_number(config.typing_rate, 10, "but of typing");
 	is_number(config.max_body_bytes, 1 << 20, "body");
 	is_number(config.bodies_bytes, 64 << 20, "bodies");
 	is_number(config.body_timeout, 30000, "time for a body");

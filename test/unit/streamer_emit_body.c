@@ -1,6 +1,6 @@
 /*
  * streamer_emit_body.c
- *		Which bodies are events, and what is said of those that are not.
+ *		Which bodies are events or payloads, and what is said of those that are not.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,10 +160,70 @@ is_depth(int depth, bool batch, const char *want)
 		is_fault(text, want);
 }
 
+/* A body must hold so many events of type typing. */
+static void
+is_typing(const char *text, size_t typing)
+{
+	EmitBody body;
+	EmitFault fault;
+
+	ok(emit_body_check(text, strlen(text), &body, &fault) && body.typing == typing, text);
+}
+
+#define OF_TYPE(type) "{\"data\":\"typing\",\"type\":\"" type "\"}"
+
+static void
+test_typing(void)
+{
+	is_typing(EVENT, 0);
+	is_typing(OF_TYPE("typing"), 1);
+	is_typing("[" OF_TYPE("typing") "," EVENT "," OF_TYPE("typing") "]", 2);
+	is_typing(OF_TYPE("\\u0074yp\\u0069n\\u0067"), 1);
+	is_typing(OF_TYPE("\\u0054yping"), 0);
+	is_typing(OF_TYPE("typin"), 0);
+	is_typing(OF_TYPE("typing\\u0067"), 0);
+	is_typing(OF_TYPE("typings"), 0);
+	is_typing(OF_TYPE("typin\\n"), 0);
+	is_typing(OF_TYPE(""), 0);
+	is_typing("{\"type\":\"t\",\"data\":{\"type\":\"typing\"}}", 0);
+}
+
+/* A payload must be taken, or refused so. */
+static void
+is_payload(const char *text, const char *want)
+{
+	EmitFault fault;
+	char got[200];
+
+	if (emit_payload_check(text, strlen(text), &fault))
+		snprintf(got, sizeof(got), "taken");
+	else
+		snprintf(got, sizeof(got), "%zu:%zu %s", fault.line, fault.column, fault.what);
+	is(got, want, text);
+}
+
+static void
+test_payloads(void)
+{
+	is_payload("{}", "taken");
+	is_payload(" [1, {\"a\": null}]\n", "taken");
+	is_payload("\"a\"", "taken");
+	is_payload("-1.5e3", "taken");
+	is_payload("null", "taken");
+	is_payload("", "1:1 there is no payload.");
+	is_payload(" \n", "2:1 there is no payload.");
+	is_payload("{\"a\":}", "1:6 a value must follow.");
+	is_payload("{}{}", "1:3 nothing must follow.");
+	is_payload("'a'", "1:1 a value must follow.");
+	is_payload("{\"a\":\"\\u0000\"}", "1:13 the character U+0000 cannot be stored.");
+}
+
 int
 main(void)
 {
 	test_events();
+	test_typing();
+	test_payloads();
 	test_values();
 	test_strings();
 	is_depth(EMIT_DEPTH_MAX - 1, false, NULL);

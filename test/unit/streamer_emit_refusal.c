@@ -71,6 +71,10 @@ test_others(void)
 	EmitError type = {"22023", "unknown event type \"x\t\"", NULL, "event 1 of the batch"};
 	EmitError size = {"54000", "event data for \"t\" is too large", "It takes 9 bytes.", NULL};
 	EmitError key = {"22023", "idempotency key was used for other events", NULL, NULL};
+	EmitError job_kind = {"42704", "job kind \"k\" is not declared", NULL, NULL};
+	EmitError channel = {"22023", "stream \"7\" cannot be the channel of a job", "A channel is.",
+						 NULL};
+	EmitError payload = {"54000", "payload of a job is too large", "It takes 9 bytes.", NULL};
 	EmitError kind = {"42704", "stream kind \"k\" is not declared", "No row.", NULL};
 	EmitError closed = {"55000", "stream 7 is closed", "Its event 3 (\"t\") ended it.", NULL};
 	EmitError check = {"23514", "new row violates check constraint \"c\"",
@@ -87,6 +91,16 @@ test_others(void)
 	is_refusal(&kind, false, 404, false,
 			   "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404,\"detail\":"
 			   "\"stream kind \\\"k\\\" is not declared. No row.\"}\n");
+	is_refusal(&job_kind, false, 404, false,
+			   "{\"type\":\"about:blank\",\"title\":\"Not Found\",\"status\":404,\"detail\":"
+			   "\"job kind \\\"k\\\" is not declared.\"}\n");
+	is_refusal(&channel, false, 400, false,
+			   "{\"type\":\"about:blank\",\"title\":\"Bad Request\",\"status\":400,\"detail\":"
+			   "\"stream \\\"7\\\" cannot be the channel of a job. A channel is.\"}\n");
+	is_refusal(
+		&payload, false, 413, false,
+		"{\"type\":\"about:blank\",\"title\":\"Content Too Large\",\"status\":413,\"detail\":"
+		"\"payload of a job is too large. It takes 9 bytes.\"}\n");
 	is_refusal(&closed, false, 409, false,
 			   "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\"detail\":"
 			   "\"stream 7 is closed. Its event 3 (\\\"t\\\") ended it.\"}\n");

@@ -60,8 +60,8 @@ static const char malformed[] = "The token is malformed.";
 static const char unknown[] = "The token is not signed with a key that is known here.";
 static const char expired[] = "The token has expired.";
 static const char early[] = "The token is not valid yet.";
-static const char bad_rights[] =
-	"The token's pev.read and pev.emit must be arrays of at most 64 strings of at most 256 bytes.";
+static const char bad_rights[] = "The token's pev.read, pev.emit and pev.enqueue must be arrays of "
+								 "at most 64 strings of at most 256 bytes.";
 
 static TokenKeys keys;
 static TokenPolicy policy;
@@ -398,6 +398,62 @@ test_rights(void)
 	allows(false, "{{user}}", "u", "u");
 }
 
+/* Whether a token with these claims allows to queue jobs of a kind. */
+static void
+allows_job(bool want, const char *enqueue, const char *kind)
+{
+	char json[256];
+	Token token;
+
+	snprintf(json, sizeof(json),
+			 "{\"exp\":2000000000,\"pev.read\":[\"*\"],\"pev.emit\":[\"*\"]%s%s}",
+			 *enqueue != '\0' ? ",\"pev.enqueue\":" : "", enqueue);
+	if (token_verify(&keys, &policy, make(json), NOW, &token) != NULL)
+	{
+		ok(false, enqueue);
+		return;
+	}
+	ok(token_allows_job(&token, kind) == want, enqueue);
+	token_free(&token);
+}
+
+/* The channel of a token's subject must be this; NULL: it has none. */
+static void
+is_own_stream(const char *sub, const char *want)
+{
+	char json[512];
+	Token token;
+	StreamKey key;
+	bool found;
+
+	snprintf(json, sizeof(json), "{\"exp\":2000000000%s%s}", sub != NULL ? ",\"sub\":" : "",
+			 sub != NULL ? sub : "");
+	is(token_verify(&keys, &policy, make(json), NOW, &token), NULL, "a token");
+	found = token_own_stream(&token, "user:{{sub}}", &key);
+	is(found ? key.text : NULL, want, sub != NULL ? sub : "no sub");
+	token_free(&token);
+}
+
+static void
+test_jobs(void)
+{
+	allows_job(true, "[\"a\",\"generate_image\"]", "generate_image");
+	allows_job(true, "[\"*\"]", "generate_image");
+	allows_job(false, "", "generate_image");
+	allows_job(false, "[]", "generate_image");
+	allows_job(false, "[\"generate\",\"generate_*\",\"generate_image:*\"]", "generate_image");
+	allows_job(false, "[\"Generate_image\"]", "generate_image");
+	verdict(make("{\"exp\":2000000000,\"pev.enqueue\":\"*\"}"), bad_rights, "no list of kinds");
+	verdict(make("{\"exp\":2000000000,\"pev.enqueue\":[7]}"), bad_rights,
+			"a kind that is a number");
+
+	is_own_stream("\"u_1\"", "user:u_1");
+	is_own_stream("\"a:b\"", NULL);
+	is_own_stream("\"a b\"", NULL);
+	is_own_stream("\"\"", NULL);
+	is_own_stream(NULL, NULL);
+}
+
 /* A token is told apart by its id, its expiry and its key. */
 static void
 test_result(void)
@@ -427,6 +483,7 @@ main(void)
 	test_policy();
 	test_bounds();
 	test_rights();
+	test_jobs();
 	test_result();
 	token_keys_free(&keys);
 	return done();
