@@ -1,6 +1,7 @@
 // The benchmark: B1 to B8, pev beside what people use instead, in one run; E1, exports
 // beside COPY; F4, pev beside itself when clients misbehave; J1, jobs beside
-// graphile-worker; P1, behind proxies; and POST, emitting over HTTP beside libpq.
+// graphile-worker; P1, behind proxies; POST, emitting over HTTP beside libpq; and T1, what
+// typing does to stored events.
 //
 // Everything that is compared runs in turn, round after round, and medians count,
 // so that a slow minute of the machine is everybody's. Servers are private, on
@@ -21,6 +22,7 @@ import * as f4 from './f4-slow.js';
 import * as j1 from './j1-jobs.js';
 import * as p1 from './p1-proxies.js';
 import * as postBench from './post.js';
+import * as t1 from './t1-typing.js';
 import { load } from './lib/history.js';
 import { options } from './lib/options.js';
 import { Postgres } from './lib/postgres.js';
@@ -29,7 +31,7 @@ import { markdownTable, progress, provenance, textTable } from './lib/report.js'
 
 const BENCHES = {
   B1: b1, B2: b2, B3: b3, B4: b4, B5: b5, B6: b6, B7: b7, B8: b8, E1: e1, F4: f4, J1: j1, P1: p1,
-  POST: postBench,
+  POST: postBench, T1: t1,
 };
 
 /** Loads the large database when it is first needed. */

@@ -9,7 +9,7 @@ function number(name, full, quick) {
   return value;
 }
 
-/** Which of B1 to B8, E1, F4, J1, P1 and POST to run: ONLY='B1 B4', or all. */
+/** Which of B1 to B8, E1, F4, J1, P1, POST and T1 to run: ONLY='B1 B4', or all. */
 function chosen(all) {
   const only = (process.env.ONLY ?? '').toUpperCase().split(/[\s,]+/).filter(Boolean);
   for (const name of only) {
@@ -20,7 +20,7 @@ function chosen(all) {
 
 export const options = {
   quick: Boolean(process.env.QUICK),
-  only: chosen(['B1', 'B2', 'B3', 'B4', 'B5', 'B6', 'B7', 'B8', 'E1', 'F4', 'J1', 'P1', 'POST']),
+  only: chosen(['B1', 'B2', 'B3', 'B4', 'B5', 'B6', 'B7', 'B8', 'E1', 'F4', 'J1', 'P1', 'POST', 'T1']),
   rounds: number('ROUNDS', 3, 1), // each compares everything once, in turn
   seconds: number('DURATION', 10, 2), // of one measurement
   writers: number('WRITERS', 32, 32),

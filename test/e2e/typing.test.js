@@ -1,0 +1,147 @@
+// "typing", of which a page sends one at every key: how many a client may send, and that
+// a thousand a second from many clients store no row and delay no event that is stored.
+
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { after, before } from 'node:test';
+import { Database, SseClient, Streamer, poll, request, stopStack, test, wrapper } from './harness.js';
+import { KeyRing } from './jwt.js';
+import { metrics } from './prometheus.js';
+
+const SECONDS = 3;
+const RATE = wrapper.length > 0 ? 100 : 1_000; // of typing a second; valgrind is some thirty times slower
+const STORED_EVERY = 10; // one event that is stored for so many of typing
+const ROOMS = Array.from({ length: 10 }, (_, i) => `channel:r${i}`);
+const LISTENERS = 3; // of each room
+const PEOPLE = 60;
+const LATEST = wrapper.length > 0 ? '30' : '1'; // seconds, a bucket of pev_event_age_seconds
+
+const ring = new KeyRing();
+const stack = {};
+const agent = new http.Agent({ keepAlive: true });
+
+before(async () => {
+  ring.secret();
+  stack.db = await Database.start();
+  stack.streamer = await start();
+});
+after(async () => {
+  agent.destroy();
+  await stopStack(stack);
+});
+
+async function start(...args) {
+  const streamer = await Streamer.start({ dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), ...args] });
+  await streamer.ready();
+  return streamer;
+}
+
+const typing = (userId) => ({ type: 'typing', data: { userId, isTyping: true } });
+const chat = (id) => ({ type: 'chat', data: { result: { id, content: 'hi', userId: 'u', userName: 'U', timestamp: '2026-01-01T00:00:00Z' } } });
+const bearer = (sub) => ({ Authorization: `Bearer ${ring.token({ sub, 'pev.emit': ['channel:*'] })}` });
+
+function post(headers, stream, body, streamer = stack.streamer) {
+  return request(`${streamer.url}/events/${stream}`, {
+    method: 'POST', agent, headers: { 'Content-Type': 'application/json', ...headers }, body: typeof body === 'string' ? body : JSON.stringify(body),
+  });
+}
+
+const rows = () => stack.db.value('SELECT count(*) FROM assistant_architect_events');
+
+test('429: who types too often, by subject; other events, and others, go on', async () => {
+  const [ann, bob] = [bearer('ann'), bearer('bob')];
+  const before = await metrics(stack.streamer);
+  const began = performance.now();
+  const answers = await Promise.all(Array.from({ length: 30 }, () => post(ann, 'channel:a', typing('ann'))));
+  const most = 10 + Math.floor((performance.now() - began) / 100) + 1;
+  const refused = answers.filter(({ status }) => status === 429);
+  assert.ok(answers.every(({ status }) => status === 202 || status === 429));
+  assert.ok(30 - refused.length >= 10 && 30 - refused.length <= most, `${30 - refused.length} taken`);
+  assert.equal(JSON.parse(refused[0].body).detail, 'This client sends events of type "typing" too often.');
+  assert.match(refused[0].headers['retry-after'], /^\d+$/);
+  const limited = (await metrics(stack.streamer)).get('pev_emit_requests_total{result="limited"}') - before.get('pev_emit_requests_total{result="limited"}');
+  assert.equal(limited, refused.length);
+
+  const escaped = JSON.stringify(typing('ann')).replace('"typing"', '"t\\u0079ping"');
+  while ((await post(ann, 'channel:a', typing('ann'))).status === 202); // until there is none left
+  for (const body of [typing('ann'), escaped, [chat('1'), typing('ann')]]) assert.equal((await post(ann, 'channel:a', body)).status, 429);
+  assert.equal(await rows(), 0, 'all or none');
+  for (let i = 0; i < 20; i++) assert.equal((await post(ann, 'channel:a', chat('2'))).status, 201, 'other events');
+  assert.equal((await post(bob, 'channel:a', typing('bob'))).status, 202, 'another client');
+  assert.equal((await post(bob, 'channel:a', Array.from({ length: 11 }, () => typing('bob')))).status, 429, "more than a second's worth at once");
+  await poll(async () => (await post(ann, 'channel:a', [chat('3'), typing('ann')])).status === 201, 'its being served again');
+  assert.equal(await rows(), 21);
+});
+
+test('--typing-rate: another rate, or none; without a subject the address counts', async () => {
+  for (const [rate, sent, least] of [['0', 50, 50], ['3', 20, 3]]) {
+    const streamer = await start('--typing-rate', rate);
+    const answers = await Promise.all(Array.from({ length: sent }, () => post(bearer(), 'channel:a', typing('u'), streamer)));
+    const taken = answers.filter(({ status }) => status === 202).length;
+    assert.ok(taken >= least && (rate === '0' || taken < sent), `${taken} of ${sent} at ${rate}`);
+    await streamer.stop();
+  }
+});
+
+/** Do it `rate` times a second for so long, each time with the number; returns what each returned. */
+async function pace(rate, seconds, task) {
+  const all = [];
+  const began = performance.now();
+  while (all.length < rate * seconds) {
+    const due = Math.min(rate * seconds, Math.ceil((performance.now() - began) * rate / 1_000));
+    while (all.length < due) all.push(task(all.length));
+    await new Promise((resolve) => { setTimeout(resolve, 5); });
+  }
+  return Promise.all(all);
+}
+
+test(`${RATE} of typing a second store no row, and delay no event that is stored`, async () => {
+  const { db, streamer } = stack;
+  const listeners = await Promise.all(ROOMS.flatMap((room) => Array.from({ length: LISTENERS }, async () => {
+    const client = await SseClient.open(`${streamer.url}/events/${room}`, { headers: bearer('u') });
+    return client.until(() => client.retries.length > 0, 'the stream being open');
+  })));
+  const pool = db.newPool(8);
+  const people = Array.from({ length: PEOPLE }, (_, i) => bearer(`p${i}`));
+  const emit = (room, { type, data }) => pool.query('SELECT pev_emit($1::text, $2, $3::jsonb) AS seq', [room, type, JSON.stringify(data)]);
+  const before = await rows();
+  const typed = new Map(ROOMS.map((room) => [room, 0]));
+  let posts = 0;
+
+  const began = performance.now();
+  const answers = await pace(RATE, SECONDS, async (n) => {
+    const room = ROOMS[n % ROOMS.length];
+    const stored = n % STORED_EVERY === 0 && emit(ROOMS[n / STORED_EVERY % ROOMS.length], chat(`m${n}`));
+    typed.set(room, typed.get(room) + 1);
+    // half of them in SQL, half over HTTP, where each person types a little less often than is allowed
+    if ((n + Math.floor(n / ROOMS.length)) % 2 === 0) assert.equal((await emit(room, typing('sql'))).rows[0].seq, null);
+    else assert.equal((await post(people[posts++ % PEOPLE], room, typing('http'))).status, 202);
+    return stored && (await stored).rows[0].seq;
+  });
+  const took = (performance.now() - began) / 1_000;
+  if (wrapper.length === 0) assert.ok(took < 2 * SECONDS, `${RATE * SECONDS} took ${took} s`);
+
+  const count = answers.filter(Boolean).length;
+  assert.equal(count, RATE * SECONDS / STORED_EVERY);
+  assert.equal(await rows() - before, count, 'rows');
+  for (const [i, client] of listeners.entries()) {
+    const room = ROOMS[Math.floor(i / LISTENERS)];
+    const want = await db.expected(room);
+    await client.received(want.length + typed.get(room));
+    assert.deepEqual(client.events.filter(({ event }) => event !== 'typing'), want, room);
+    const live = client.events.filter(({ event }) => event === 'typing');
+    assert.equal(live.length, typed.get(room), room);
+    assert.ok(live.every(({ id }) => id === undefined), 'typing has no id');
+    client.close();
+  }
+  const values = await metrics(streamer);
+  assert.equal(values.get('pev_event_age_seconds_count'), LISTENERS * count);
+  assert.equal(values.get(`pev_event_age_seconds_bucket{le="${LATEST}"}`), LISTENERS * count, 'none came late');
+  await pool.end();
+
+  const late = await SseClient.open(`${streamer.url}/events/${ROOMS[0]}`, { headers: bearer('u') });
+  const want = await db.expected(ROOMS[0]);
+  await late.received(want.length);
+  assert.deepEqual(late.events, want, 'history has no typing');
+  late.close();
+});
