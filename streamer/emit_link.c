@@ -6,8 +6,8 @@
  * server is ready for the next query, not when the statement's row is there: a
  * commit can fail after that.
  *
- * A connection that breaks before then leaves open whether they are stored.  The client is told so, and to try again, which with an
- * Idempotency-Key is safe.
+ * A connection that breaks before then leaves open whether they are stored.  The
+ * client is told so, and to try again, which with an Idempotency-Key is safe.
  */
 #include <stdio.h>
 #include <string.h>
