@@ -31,6 +31,7 @@ typedef enum OptionType
 	OPTION_ORIGINS,  /* see origin.c */
 	OPTION_HOSTS,    /* see host.c */
 	OPTION_NETWORKS, /* see forwarded.c */
+	OPTION_KINDS,    /* of streams */
 	OPTION_COUNT,
 	OPTION_SIZE,
 	OPTION_DURATION,
@@ -143,6 +144,11 @@ static const Option options[] = {
 	{"--trusted-proxy", "PEV_TRUSTED_PROXY", OPTION_NETWORKS, NULL, 0, 0, AT(proxies), "NETWORK",
 	 "address, or network as 10.0.0.0/8, of proxies whose X-Forwarded-For tells who the client is; "
 	 "may be repeated"},
+	{"--presence", "PEV_PRESENCE", OPTION_KINDS, NULL, 0, 0, AT(presence), "KIND",
+	 "kind of streams, as channel, whose clients are told which users listen; may be repeated"},
+	{"--presence-grace", "PEV_PRESENCE_GRACE", OPTION_DURATION, "10s", 0, HOUR, AT(presence_grace),
+	 "DURATION",
+	 "how long a user may be away before others are told that it left; longer than --retry"},
 	{"--insecure-no-auth", "PEV_INSECURE_NO_AUTH", OPTION_FLAG, NULL, 0, 0, AT(insecure_no_auth),
 	 NULL, "serve everybody, without tokens, on an address that is not loopback"},
 	{"--user", "PEV_USER", OPTION_STRING, NULL, 0, 0, AT(user), "NAME",
@@ -190,6 +196,8 @@ item_is_valid(OptionType type, const char *value)
 		return host_name_is_valid(value);
 	if (type == OPTION_NETWORKS)
 		return network_is_valid(value);
+	if (type == OPTION_KINDS)
+		return kind_is_valid(value);
 	return type == OPTION_ORIGINS ? origin_is_valid(value) : *value != '\0';
 }
 
@@ -220,6 +228,7 @@ option_malformed(const Option *option, const char *name, char *error)
 		[OPTION_HOSTS] = "a host's name in lower case, without a port, and there may be 16",
 		[OPTION_NETWORKS] = "an address or a network, as 127.0.0.1 or 10.0.0.0/8, and there may be "
 							"16",
+		[OPTION_KINDS] = "the prefix of stream keys, as channel, and there may be 16",
 		[OPTION_COUNT] = "a whole number",
 		[OPTION_SIZE] = "a whole number with a unit: B, kB (KiB), MB (MiB) or GB (GiB)",
 		[OPTION_DURATION] = "a whole number with a unit: ms, s, min or h",
@@ -255,6 +264,7 @@ option_set(Config *config, const Option *option, const char *name, const char *v
 		case OPTION_ORIGINS:
 		case OPTION_HOSTS:
 		case OPTION_NETWORKS:
+		case OPTION_KINDS:
 			ok = item_is_valid(option->type, value) && list_add(field, value, strlen(value));
 			break;
 		case OPTION_COUNT:
@@ -279,7 +289,8 @@ static bool
 option_is_list(const Option *option)
 {
 	return option->type == OPTION_FILES || option->type == OPTION_ORIGINS ||
-		   option->type == OPTION_HOSTS || option->type == OPTION_NETWORKS;
+		   option->type == OPTION_HOSTS || option->type == OPTION_NETWORKS ||
+		   option->type == OPTION_KINDS;
 }
 
 /* Set an option from its variable, which holds a list's items with spaces between them. */
@@ -541,4 +552,5 @@ config_free(Config *config)
 	list_free(&config->cors_origins);
 	list_free(&config->allowed_hosts);
 	list_free(&config->proxies);
+	list_free(&config->presence);
 }

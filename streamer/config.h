@@ -69,8 +69,10 @@ typedef struct Config
 	char *token_cookie; /* NULL: no cookie */
 	StringList cors_origins;
 	StringList allowed_hosts;
-	StringList proxies; /* that are trusted; forwarded.c */
-	char *tls_cert;     /* NULL: no TLS, as the next */
+	StringList proxies;  /* that are trusted; forwarded.c */
+	StringList presence; /* kinds of streams that have it */
+	int64_t presence_grace;
+	char *tls_cert; /* NULL: no TLS, as the next */
 	char *tls_key;
 	bool insecure_no_auth;
 	char *user; /* NULL: it stays who it is */

@@ -14,6 +14,8 @@
 #include "config_value.h"
 #include "mem.h"
 
+#define STREAM_KIND_MAX 63
+
 /* A value prints in the largest unit that divides it, so larger ones come first. */
 const Unit duration_units[] = {{"h", HOUR}, {"min", MIN}, {"s", SEC}, {"ms", 1}, {NULL, 0}};
 const Unit size_units[] = {{"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}, {"GB", GIB},
@@ -153,6 +155,17 @@ cookie_name_is_valid(const char *text)
 		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
 
 	return *text != '\0' && text[strspn(text, allowed)] == '\0';
+}
+
+/* Can it be the prefix of stream keys?  As pev_stream_kind has it. */
+bool
+kind_is_valid(const char *text)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	static const char others[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
+
+	return strspn(text, letters) > 0 && text[strspn(text, others)] == '\0' &&
+		   strlen(text) <= STREAM_KIND_MAX;
 }
 
 /* Add to a list; false if it is full. */

@@ -30,6 +30,7 @@ extern bool listen_parse(const char *text, ListenAddress *listen);
 extern bool level_parse(const char *text, LogLevel *level);
 extern bool flag_parse(const char *text, bool *value);
 extern bool cookie_name_is_valid(const char *text);
+extern bool kind_is_valid(const char *text);
 extern bool list_add(StringList *list, const char *value, size_t len);
 extern void list_free(StringList *list);
 

@@ -345,6 +345,16 @@ filter_render(const TypeFilter *filter, Buf *out)
 	buf_text(out, "}");
 }
 
+/* Does it let events of this type pass? */
+bool
+filter_has(const TypeFilter *filter, const char *type)
+{
+	for (int i = 0; i < filter->count; i++)
+		if (strcmp(filter->names[i], type) == 0)
+			return true;
+	return filter->count == 0;
+}
+
 /* Release a filter's names. */
 void
 filter_free(TypeFilter *filter)

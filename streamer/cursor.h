@@ -58,6 +58,7 @@ extern const char *query_each(const char *query, const char *const *names, Query
 							  void *arg);
 extern const char *query_parse(const char *query, Cursor *cursor, TypeFilter *filter);
 extern void filter_render(const TypeFilter *filter, Buf *out);
+extern bool filter_has(const TypeFilter *filter, const char *type);
 extern void filter_free(TypeFilter *filter);
 
 #endif

@@ -20,11 +20,13 @@
 #include "db.h"
 #include "events.h"
 #include "frame.h"
+#include "gossip.h"
 #include "hang_up.h"
 #include "hub.h"
 #include "log.h"
 #include "lookup.h"
 #include "metrics.h"
+#include "presence.h"
 #include "respond.h"
 #include "selection.h"
 #include "ticket.h"
@@ -218,6 +220,8 @@ request_open_stream(Request *req)
 									db_is_up() ? "pev"
 											   : "the database is not available; events will "
 												 "follow when it is back"));
+		presence_enter(req->sub, req->grant != NULL ? req->grant->user : NULL,
+					   req->grant != NULL ? req->grant->user_name : NULL);
 	}
 	request_log(req, "opened");
 	return respond_send(req->conn, MHD_HTTP_OK, response);
@@ -360,6 +364,7 @@ events_drain(void)
 	Subscriber *sub;
 
 	serving.draining = true;
+	gossip_leave(serving.config->retry * COME_BACK_DRAIN * (100 + COME_BACK_JITTER) / 100);
 	ticket_give_up();
 	TAILQ_FOREACH(sub, subscriber_list(), all_link)
 	{

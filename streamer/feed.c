@@ -15,12 +15,14 @@
 #include "db.h"
 #include "doorbell.h"
 #include "feed.h"
+#include "gossip.h"
 #include "hub.h"
 #include "log.h"
 #include "lookup.h"
 #include "loop.h"
 #include "metrics.h"
 #include "newid.h"
+#include "presence.h"
 #include "reader.h"
 #include "revoked.h"
 #include "subscriber.h"
@@ -116,6 +118,8 @@ feed_on_notify(const char *channel, const char *payload)
 		feed_on_live(payload);
 	else if (strcmp(channel, "pev_revoked") == 0)
 		revoked_want();
+	else if (strcmp(channel, "pev_presence") == 0)
+		gossip_hear(payload);
 	else
 		feed_on_doorbell(payload);
 }
@@ -155,6 +159,7 @@ feed_on_ready(void)
 {
 	revoked_start();
 	lookup_everything();
+	gossip_connect();
 	feed_comment("the database is there");
 }
 
@@ -164,10 +169,42 @@ feed_on_lost(void)
 {
 	feed_comment("the database is not available; events will follow when it is back");
 	feed.rung = false;
+	gossip_disconnect();
 	newid_reset();
 	lookup_give_up();
 	ticket_give_up();
 	hub_forget_lingering();
+}
+
+/* A notification has been sent: the row says nothing. */
+static void
+feed_on_told(const PGresult *row)
+{
+	(void) row;
+}
+
+static void
+feed_on_gossip(bool ok)
+{
+	if (ok)
+		gossip_sent();
+}
+
+/* Tell other streamers what is due. */
+static bool
+feed_send_gossip(void)
+{
+	Buf payload;
+	const char *params[1];
+
+	if (!gossip_is_due())
+		return false;
+	buf_init(&payload);
+	gossip_take(&payload);
+	params[0] = payload.data;
+	db_send(DB_TELL, 1, params, feed_on_told, feed_on_gossip);
+	buf_free(&payload);
+	return true;
 }
 
 /* If the connection is free, send the query whose turn it is. */
@@ -176,7 +213,7 @@ feed_pump(void)
 {
 	static bool (*const kinds[])(void) = {reader_send_tails, reader_send_pages, lookup_send,
 										  newid_send,        lookup_send_types, lookup_send_rest,
-										  ticket_send};
+										  ticket_send,       feed_send_gossip};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
 	/* Out of turn: nobody is sent an event who has no right to it any more. */
@@ -224,7 +261,7 @@ feed_start(const char *dsn, int64_t poll)
 	reader_init();
 	feed.poll = poll;
 	timer_set(&feed.poll_timer, poll, feed_on_poll, NULL);
-	db_start(dsn, &hooks);
+	db_start(dsn, presence_is_on(), &hooks);
 }
 
 /* Disconnect; all subscribers are gone. */

@@ -21,6 +21,7 @@
 #include "log.h"
 #include "loop.h"
 #include "mem.h"
+#include "presence.h"
 #include "revoked.h"
 
 #define GRANT_WARNING  30   /* seconds before it expires */
@@ -43,11 +44,18 @@ Grant *
 grant_new_token(const Token *token)
 {
 	Grant *grant = mem_zero(sizeof(Grant));
+	const char *user;
+	const char *name;
 
 	grant->state = GRANT_VALID;
 	grant->id = token->id[0] != '\0' ? mem_string(token->id) : NULL;
 	memcpy(grant->digest, token->key_digest, sizeof(grant->digest));
 	grant->expires = token->expires;
+	if (presence_is_on() && token_user(token, ROSTER_ID_MAX, ROSTER_NAME_MAX, &user, &name))
+	{
+		grant->user = mem_string(user);
+		grant->user_name = mem_string(name);
+	}
 	TAILQ_INSERT_TAIL(&grants.all, grant, link);
 	return grant;
 }
@@ -170,6 +178,8 @@ grant_free(Grant *grant)
 		LIST_REMOVE(grant, ticket_link);
 	TAILQ_REMOVE(&grants.all, grant, link);
 	free(grant->id);
+	free(grant->user);
+	free(grant->user_name);
 	free(grant);
 }
 

@@ -32,6 +32,8 @@ typedef struct Grant
 	/* of the key that verified the token; of a ticket, its own */
 	unsigned char digest[TOKEN_DIGEST_LEN];
 	int64_t expires; /* seconds of Unix time */
+	char *user;      /* who is present by it; NULL: nobody */
+	char *user_name;
 	bool warned;
 	Alarm alarm;
 	Subscriber *sub; /* NULL: not listening yet */

@@ -26,6 +26,7 @@
 #include "export_read.h"
 #include "feed.h"
 #include "generation.h"
+#include "gossip.h"
 #include "host.h"
 #include "http.h"
 #include "hub.h"
@@ -34,6 +35,7 @@
 #include "metrics.h"
 #include "notify.h"
 #include "page.h"
+#include "presence.h"
 #include "reader.h"
 #include "subscriber.h"
 #include "tls.h"
@@ -135,8 +137,8 @@ main_loop(void)
 	int64_t since;
 
 	while (state == MAIN_SERVING ||
-		   (state == MAIN_DRAINING &&
-			(subscriber_count() > 0 || emit_pool_load() > 0 || export_count() > 0)))
+		   (state == MAIN_DRAINING && (subscriber_count() > 0 || emit_pool_load() > 0 ||
+									   export_count() > 0 || gossip_is_leaving())))
 	{
 		loop_turn(http_patience());
 		feed_pump();
@@ -166,6 +168,9 @@ main_serve(const Config *config)
 	subscriber_init(&hooks, config->heartbeat);
 	generations_init(config->idle_timeout);
 	page_init(pages);
+	presence_start(&config->presence, config->presence_grace);
+	if (presence_is_on())
+		gossip_start(config->presence_grace);
 	if (!user_check(config->user) || !access_start(config) || !tls_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);
@@ -180,6 +185,8 @@ main_serve(const Config *config)
 
 	http_stop();
 	feed_stop();
+	gossip_stop();
+	presence_stop();
 	access_stop();
 	tls_stop();
 	subscriber_close();

@@ -145,6 +145,14 @@ static const MetricInfo metrics_table[METRICS] = {
 							  "Events written to exports."},
 	[METRIC_EXPORT_BYTES] = {"pev_export_bytes_total", NULL, METRIC_COUNTER, 1,
 							 "Bytes of exports, as they were sent."},
+	[METRIC_PRESENCE_USERS] = {"pev_presence_users", NULL, METRIC_GAUGE, 1,
+							   "Users that are present in streams, each counted once for each "
+							   "stream, at whatever streamer."},
+	[METRIC_PRESENCE_STREAMERS] = {"pev_presence_streamers", NULL, METRIC_GAUGE, 1,
+								   "Other streamers of the database that have presence."},
+	[METRIC_PRESENCE_OVERFLOWS] = {"pev_presence_overflows_total", NULL, METRIC_COUNTER, 1,
+								   "Users not shown because there were too many, each time that "
+								   "one came."},
 	[METRIC_DATABASE_UP] = {"pev_database_up", NULL, METRIC_GAUGE, 1,
 							"Is the database connected (1) or not (0)?"},
 	[METRIC_DATABASE_RECONNECTS] = {"pev_database_reconnects_total", NULL, METRIC_COUNTER, 1,

@@ -13,6 +13,7 @@
 #include "cursor.h"
 #include "frame.h"
 #include "hub.h"
+#include "roster.h"
 
 /* Where a place's own page of history stands. */
 typedef enum PageState
@@ -48,6 +49,11 @@ typedef struct Place
 	size_t page_size;
 	size_t page_bytes;
 	int64_t page_rows; /* asked for with its last page; 0: it has had none */
+
+	/* presence.c's. */
+	Roster *roster; /* NULL: its client is not told who is present */
+	uint64_t seen;  /* the version of the roster that it has been told */
+	Hold *hold;     /* NULL: its client is not present */
 
 	TAILQ_ENTRY(Place) stream_link;
 	TAILQ_ENTRY(Place) holder_link; /* by age of the page, while it has one */

@@ -10,6 +10,7 @@
 #include "emit_pool.h"
 #include "events.h"
 #include "export_read.h"
+#include "gossip.h"
 #include "hub.h"
 #include "metrics.h"
 #include "page.h"
@@ -66,6 +67,8 @@ status_measure(Request *req)
 	metric_set(METRIC_EMIT_CONNECTIONS, (int64_t) emit_pool_connections());
 	metric_set(METRIC_BODY_BYTES, (int64_t) bodies_bytes());
 	metric_set(METRIC_EXPORTS, (int64_t) export_count());
+	metric_set(METRIC_PRESENCE_USERS, (int64_t) roster_users());
+	metric_set(METRIC_PRESENCE_STREAMERS, (int64_t) gossip_peers());
 	metric_set(METRIC_DATABASE_UP, db_is_up());
 	process_measure();
 }

@@ -8,7 +8,8 @@
  *
  * What is sent, in this order: the rest of a frame begun, the farewell, events
  * that are not stored, rows, a heartbeat if there was nothing else.  The streams
- * take turns, a row each, so that a long history of one does not hide the others.
+ * take turns, a row each, so that a long history of one does not hide the others;
+ * rows and what tells who is present take turns likewise.
  *
  * A composite subscriber's ids tell all of its places.  Such an id is its own,
  * while the rest of the frame is everybody's: so the id's line is a frame apart.
@@ -26,6 +27,7 @@
 #include "mem.h"
 #include "metrics.h"
 #include "page.h"
+#include "presence.h"
 #include "subscriber.h"
 
 #define PAGE_LOW_BYTES 65536 /* holding less than this, it gets its next page */
@@ -157,6 +159,7 @@ subscriber_leave(Place *place)
 {
 	Stream *stream = place->stream;
 
+	presence_leave(place);
 	place_dequeue(place);
 	subs.hooks->forget(place);
 	page_drop(place);
@@ -402,6 +405,24 @@ row_take(Subscriber *sub, const Place **from)
 	return NULL;
 }
 
+/* Take the next frame that waits for it: one that is not stored, or a row. */
+static Frame *
+frame_take(Subscriber *sub, const Place **from)
+{
+	Frame *frame = NULL;
+
+	if (sub->live != NULL && (frame = live_take(&sub->live, from)) != NULL)
+		return frame;
+	if (sub->news && !sub->told && (frame = presence_next(sub, from)) != NULL)
+	{
+		sub->told = true;
+		return frame;
+	}
+	sub->told = false;
+	frame = row_take(sub, from);
+	return frame == NULL && sub->news ? presence_next(sub, from) : frame;
+}
+
 /* The composite id that an event of the place has. */
 static Frame *
 subscriber_id(const Subscriber *sub, const Place *which)
@@ -470,8 +491,7 @@ subscriber_next(Subscriber *sub, bool beat)
 		sub->current = sub->last;
 		sub->last = NULL;
 	}
-	else if ((sub->live != NULL && (frame = live_take(&sub->live, &place)) != NULL) ||
-			 (frame = row_take(sub, &place)) != NULL)
+	else if ((frame = frame_take(sub, &place)) != NULL)
 		subscriber_begin(sub, place, frame);
 	else if (sub->generation != NULL && (frame = generation_farewell(sub->generation)) != NULL)
 	{

@@ -68,6 +68,9 @@ typedef struct Subscriber
 
 	LiveQueue *live;               /* frames that are not stored */
 	struct Generation *generation; /* NULL: it is as other streams are; see generation.c */
+	bool news;                     /* there may be something to tell of who is present */
+	bool told;                     /* what it was sent last told that */
+	int news_turn;                 /* the place whose turn it is to do so */
 
 	int64_t sent_time;
 	int64_t opened; /* when the response began, by loop_clock */

@@ -499,6 +499,22 @@ token_subject(const Token *token)
 	return json_string_value(json_object_get(token->claims, "sub"));
 }
 
+/*
+ * Who is the bearer?  false if the token has no sub, or one that is empty or longer
+ * than so many bytes.  A name that is none of these takes its place.
+ */
+bool
+token_user(const Token *token, size_t id_max, size_t name_max, const char **id, const char **name)
+{
+	*id = token_subject(token);
+	*name = json_string_value(json_object_get(token->claims, "name"));
+	if (*id == NULL || **id == '\0' || strlen(*id) > id_max)
+		return false;
+	if (*name == NULL || **name == '\0' || strlen(*name) > name_max)
+		*name = *id;
+	return true;
+}
+
 /* May the bearer do this with the stream, whose key is in its canonical spelling? */
 bool
 token_allows(const Token *token, TokenRight right, const char *stream)

@@ -79,6 +79,8 @@ extern bool token_allows(const Token *token, TokenRight right, const char *strea
 extern bool token_allows_job(const Token *token, const char *kind);
 extern bool token_own_stream(const Token *token, const char *pattern, StreamKey *key);
 extern const char *token_subject(const Token *token);
+extern bool token_user(const Token *token, size_t id_max, size_t name_max, const char **id,
+					   const char **name);
 extern void token_free(Token *token);
 
 #endif

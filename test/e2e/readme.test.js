@@ -170,6 +170,29 @@ test('the JavaScript follows a generation to its end', async () => {
   assert.deepEqual(logged.slice(-2), [['50 %', 'half'], ['0 %', 'broken']]);
 });
 
+test('the JavaScript for presence knows who is there', async () => {
+  const [command] = of('sh').filter((text) => text.includes('--presence'));
+  const args = here(command).trim().split(' ').slice(1).filter((word) => !/^(--listen|[\d.]+:\d+)$/.test(word));
+  const streamer = await Streamer.start({ dsn: dsn(), args: [...args, '--presence-grace', '0s'] });
+  const [code] = of('js').filter((text) => text.includes('presence-list'));
+  const enter = (sub, name) => {
+    const token = ring.token({ sub, name });
+    const url = `${streamer.url}/events/channel:general?token=${token}`;
+    return new Function('EventSource', `${code.replace('/events/channel:general', url)}; return { room, present };`)(EventSource);
+  };
+  const [ann, bob] = [enter('u_1', 'Ann'), enter('u_2', 'Bob')];
+  try {
+    for (const { present } of [ann, bob]) await poll(() => present.get('u_1') === 'Ann' && present.get('u_2') === 'Bob', 'both being there');
+    bob.room.close();
+    await poll(() => !ann.present.has('u_2'), 'one leaving');
+    assert.deepEqual([...ann.present], [['u_1', 'Ann']]);
+  } finally {
+    ann.room.close();
+    bob.room.close();
+    await streamer.stop();
+  }
+});
+
 test('the worker does what is queued, is woken, tries again what failed, and drops what it lost', async () => {
   const [code] = of('js').filter((text) => text.includes('pev_claim'));
   const AsyncFunction = (async () => {}).constructor;
