@@ -173,7 +173,7 @@ test('the JavaScript follows a generation to its end', async () => {
 test('the JavaScript for presence knows who is there', async () => {
   const [command] = of('sh').filter((text) => text.includes('--presence'));
   const args = here(command).trim().split(' ').slice(1).filter((word) => !/^(--listen|[\d.]+:\d+)$/.test(word));
-  const streamer = await Streamer.start({ dsn: dsn(), args: [...args, '--presence-grace', '0s'] });
+  const streamer = await Streamer.start({ dsn: dsn(), args: [...args, '--presence-grace', '100ms'] });
   const [code] = of('js').filter((text) => text.includes('presence-list'));
   const enter = (sub, name) => {
     const token = ring.token({ sub, name });

@@ -110,6 +110,8 @@ test_defaults(void)
 	is_number(config.emit_timeout, 10000, "time to emit");
 	is_number(config.emit_rate, 0, "no rate");
 	is_number(config.typing_rate, 10, "but of typing");
+	is_number(config.presence.count, 0, "no presence");
+	is_number(config.presence_grace, 10000, "grace");
 	is_number(config.max_body_bytes, 1 << 20, "body");
 	is_number(config.bodies_bytes, 64 << 20, "bodies");
 	is_number(config.body_timeout, 30000, "time for a body");
@@ -266,8 +268,12 @@ test_access(void)
 		"--jwt-key-file";
 	static const char not_alone[] = "--cors-origin: * is without credentials, so neither other "
 									"origins nor --token-cookie go with it";
+	static const char refused_kind[] =
+		"--presence must be the prefix of stream keys, as channel, and there may be 16";
+	char too_long[65] = "";
 	Config config;
 
+	memset(too_long, 'k', sizeof(too_long) - 1);
 	is(parse_all(&config, 3, public_with_key), NULL, "a key allows a public address");
 	ok(config_has_keys(&config), "there are keys");
 	config_free(&config);
@@ -291,6 +297,11 @@ test_access(void)
 		"--trusted-proxy", "10.0.0.1/8",
 		"--trusted-proxy must be an address or a network, as 127.0.0.1 or 10.0.0.0/8, and there "
 		"may be 16");
+	refused("--presence", "channel:", refused_kind);
+	refused("--presence", "1st", refused_kind);
+	refused("--presence", "", refused_kind);
+	refused("--presence", too_long, refused_kind);
+	refused("--presence-grace", "99ms", "--presence-grace must be between 100ms and 1h");
 	is(parse_all(&config, 4, twice), NULL, "an option that is repeated");
 	ok(config.secret_files.count == 2 && strcmp(config.secret_files.items[0], "a=b/c") == 0 &&
 		   strcmp(config.secret_files.items[1], "d") == 0,
@@ -301,6 +312,12 @@ test_access(void)
 	env_value = "10.0.0.0/8 ::1";
 	is(parse(&config, NULL, NULL), NULL, "networks in the environment");
 	ok(config.proxies.count == 2 && strcmp(config.proxies.items[1], "::1") == 0, "both");
+	config_free(&config);
+
+	env_name = "PEV_PRESENCE";
+	env_value = "channel team-2";
+	is(parse(&config, NULL, NULL), NULL, "kinds in the environment");
+	ok(config.presence.count == 2 && strcmp(config.presence.items[1], "team-2") == 0, "both");
 	config_free(&config);
 
 	env_name = "PEV_CORS_ORIGIN";

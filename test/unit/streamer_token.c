@@ -472,6 +472,36 @@ test_result(void)
 	token_free(&token);
 }
 
+/* Who the bearer of a token is, with ids and names of at most 4 bytes; NULL for nobody. */
+static void
+is_user(const char *json, const char *want_id, const char *want_name)
+{
+	Token token;
+	const char *id = NULL;
+	const char *name = NULL;
+	bool somebody = token_verify(&keys, &policy, make(json), NOW, &token) == NULL &&
+					token_user(&token, 4, 4, &id, &name);
+
+	is(somebody ? id : NULL, want_id, json);
+	is(somebody ? name : NULL, want_name, "by name");
+	token_free(&token);
+}
+
+static void
+test_users(void)
+{
+	is_user("{\"exp\":2000000000}", NULL, NULL);
+	is_user("{\"exp\":2000000000,\"name\":\"n\"}", NULL, NULL);
+	is_user("{\"exp\":2000000000,\"sub\":\"\",\"name\":\"n\"}", NULL, NULL);
+	is_user("{\"exp\":2000000000,\"sub\":\"12345\",\"name\":\"n\"}", NULL, NULL);
+	is_user("{\"exp\":2000000000,\"sub\":\"1234\",\"name\":\"n\"}", "1234", "n");
+	is_user("{\"exp\":2000000000,\"sub\":\"u\"}", "u", "u");
+	is_user("{\"exp\":2000000000,\"sub\":\"u\",\"name\":7}", "u", "u");
+	is_user("{\"exp\":2000000000,\"sub\":\"u\",\"name\":\"\"}", "u", "u");
+	is_user("{\"exp\":2000000000,\"sub\":\"u\",\"name\":\"12345\"}", "u", "u");
+	is_user("{\"exp\":2000000000,\"sub\":\"u\",\"name\":\"1234\"}", "u", "1234");
+}
+
 int
 main(void)
 {
@@ -485,6 +515,7 @@ main(void)
 	test_rights();
 	test_jobs();
 	test_result();
+	test_users();
 	token_keys_free(&keys);
 	return done();
 }
