@@ -25,6 +25,16 @@ export function random(seed) {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
+/** Give each whole block of an event stream's text to `take`; returns the rest. */
+export function takeBlocks(text, take) {
+  let start = 0, stop;
+  while ((stop = text.indexOf('\n\n', start)) >= 0) {
+    take(text.slice(start, stop));
+    start = stop + 2;
+  }
+  return text.slice(start);
+}
+
 /**
  * A client that follows a stream to its end through any number of connections. Emits
  * "event" (id, type, data) for each event and "finished" when it was told that nothing
@@ -88,13 +98,7 @@ export class Follower extends EventEmitter {
   }
 
   receive(text) {
-    let start = 0, stop;
-    this.rest += text;
-    while ((stop = this.rest.indexOf('\n\n', start)) >= 0) {
-      this.block(this.rest.slice(start, stop));
-      start = stop + 2;
-    }
-    this.rest = this.rest.slice(start);
+    this.rest = takeBlocks(this.rest + text, (block) => this.block(block));
   }
 
   block(text) {

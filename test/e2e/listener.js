@@ -1,12 +1,46 @@
-// A client that knows who is present, as a page does: the list, then each change.
+// What the tests of presence have in common: two streamers of one database, and a client
+// that knows who is present as a page does, from the list and then each change.
 
 import http from 'node:http';
-import { poll } from './harness.js';
+import { after, before } from 'node:test';
+import { Database, Streamer, poll, stopStack } from './harness.js';
+import { takeBlocks } from './fleet.js';
+import { KeyRing } from './jwt.js';
+
+/** Database, streamer and another one, for the length of a test file; `presence` are options. */
+export function useStreamers(presence) {
+  const ring = new KeyRing();
+  const keys = ['--jwt-secret-file', ring.secret(), '--log-level', 'debug'];
+  const stack = {
+    ring,
+    async start(args = presence) {
+      const streamer = await Streamer.start({ dsn: stack.db.dsn, args: [...keys, ...args] });
+      await streamer.ready();
+      return streamer;
+    },
+  };
+  before(async () => {
+    stack.db = await Database.start({ settings: { 'pev.jwt_secret': `file:${ring.file('secret')}` } });
+    stack.streamer = await stack.start();
+    stack.other = await stack.start();
+  });
+  after(async () => {
+    try {
+      await stack.other?.stop();
+    } finally {
+      await stopStack(stack);
+    }
+  });
+  return stack;
+}
 
 export class Listener {
   /** Connect; `token` says who it is, `query` what else it asks for. */
   constructor(url, token, query = '') {
-    this.reset();
+    this.lists = 0;
+    this.events = []; // [event, data, id] of what tells who is present
+    this.users = undefined; // by id; undefined: it has not been told
+    this.rest = '';
     const separator = url.includes('?') ? '&' : '?';
     this.request = http.get(`${url}${separator}${query}`, { headers: { Accept: 'text/event-stream', ...(token && { Authorization: `Bearer ${token}` }) }, agent: false }, (response) => {
       this.response = response;
@@ -20,21 +54,8 @@ export class Listener {
     });
   }
 
-  reset() {
-    this.lists = 0;
-    this.events = []; // [event, data, id] of what tells who is present
-    this.users = undefined; // by id; undefined: it has not been told
-    this.rest = '';
-  }
-
   receive(text) {
-    let start = 0, stop;
-    this.rest += text;
-    while ((stop = this.rest.indexOf('\n\n', start)) >= 0) {
-      this.block(this.rest.slice(start, stop));
-      start = stop + 2;
-    }
-    this.rest = this.rest.slice(start);
+    this.rest = takeBlocks(this.rest + text, (block) => this.block(block));
   }
 
   block(text) {

@@ -2,39 +2,15 @@
 // database's.
 
 import assert from 'node:assert/strict';
-import { after, before } from 'node:test';
-import { Database, SseClient, Streamer, poll, request, stopStack, test } from './harness.js';
-import { KeyRing } from './jwt.js';
-import { Listener } from './listener.js';
+import { SseClient, poll, request, test } from './harness.js';
+import { Listener, useStreamers } from './listener.js';
 import { metrics } from './prometheus.js';
 
-const GRACE = 2_000;
+const GRACE = 1_500;
 
-const ring = new KeyRing();
-const stack = {};
-let other; // a second streamer of the same database
-
-function start({ presence = true, args = [] } = {}) {
-  const kinds = presence ? ['--presence', 'channel', '--presence', 'team', '--presence-grace', `${GRACE}ms`] : [];
-  return Streamer.start({ dsn: stack.db.dsn, args: ['--jwt-secret-file', ring.file('secret'), '--log-level', 'debug', ...kinds, ...args] });
-}
-
-before(async () => {
-  ring.secret();
-  stack.db = await Database.start({ settings: { 'pev.jwt_secret': `file:${ring.file('secret')}` } });
-  await stack.db.query(`SELECT pev_register_stream_kind('team', 'a team')`);
-  stack.streamer = await start();
-  other = await start();
-  await stack.streamer.ready();
-  await other.ready();
-});
-after(async () => {
-  try {
-    await other?.stop();
-  } finally {
-    await stopStack(stack);
-  }
-});
+const presence = ['--presence', 'channel', '--presence', 'team', '--presence-grace', `${GRACE}ms`];
+const stack = useStreamers(presence);
+const { ring } = stack;
 
 let rooms = 0;
 const newRoom = () => `channel:room${++rooms}`;
@@ -87,7 +63,7 @@ test('a user who comes back within the grace has not left, and several tabs are 
   const watcher = enter(room, 'watcher');
   const tab = enter(room, 'u');
   await watcher.knows({ u: 'u', watcher: 'watcher' });
-  const second = enter(room, 'u', { at: other });
+  const second = enter(room, 'u', { at: stack.other });
   await second.knows({ u: 'u', watcher: 'watcher' });
   tab.close();
   await poll(() => /closed stream/.test(stack.streamer.log.slice(-200)), 'the first tab being closed');
@@ -110,10 +86,10 @@ test('a user who comes back within the grace has not left, and several tabs are 
 test('who takes another name is told of anew, everywhere', async () => {
   const room = newRoom();
   const here = enter(room, 'watcher');
-  const there = enter(room, 'watcher', { at: other });
+  const there = enter(room, 'watcher', { at: stack.other });
   const tabs = [enter(room, 'u', { name: 'Old' })];
   await there.knows({ u: 'Old', watcher: 'watcher' });
-  tabs.push(enter(room, 'u', { name: 'New', at: other }));
+  tabs.push(enter(room, 'u', { name: 'New', at: stack.other }));
   await here.knows({ u: 'New', watcher: 'watcher' });
   await there.knows({ u: 'New', watcher: 'watcher' });
   assert.deepEqual(here.changes.filter((change) => change.startsWith('u ')), ['u online', 'u online']);
@@ -152,8 +128,8 @@ test('who asks for types is told if presence is one of them, and is present all 
 });
 
 test('streams of other kinds have no presence, nor has a streamer that is not told to', async () => {
-  const plain = await start({ presence: false });
-  await plain.ready();
+  await stack.db.query(`SELECT pev_register_stream_kind('team', 'a team')`);
+  const plain = await stack.start([]);
   const before = await metrics(stack.streamer);
   assert.equal(before.get('pev_presence_streamers'), 1);
   const room = newRoom();
@@ -162,8 +138,8 @@ test('streams of other kinds have no presence, nor has a streamer that is not to
   const watcher = enter(room, 'w');
   await watcher.knows({ w: 'w' });
   const typing = { userId: 'u', isTyping: true };
-  const ends = [enter('team:t', 'u')];
-  await ends[0].knows({ u: 'u' });
+  const team = enter('team:t', 'u');
+  await team.knows({ u: 'u' });
   const open = await SseClient.open(`${plain.url}/events/${room}`, { headers: { Authorization: `Bearer ${token('u')}` } });
   await stack.db.emit(room, 'typing', typing);
   await open.received(1);
@@ -171,7 +147,7 @@ test('streams of other kinds have no presence, nor has a streamer that is not to
   assert.deepEqual(streams.map((client) => client.events.length), streams.map(() => 0));
   assert.equal((await metrics(stack.streamer)).get('pev_presence_streamers'), 1);
   await watcher.knows({ w: 'w' });
-  closeAll(watcher, open, ...streams, ...ends);
+  closeAll(watcher, open, team, ...streams);
   await plain.stop();
 });
 
@@ -191,7 +167,7 @@ test('who listens to several streams is told which one it is about', async () =>
   const query = [first, 'user:u', second, '42'].map((stream) => `stream=${stream}`).join('&');
   const both = new Listener(`${stack.streamer.url}/events?${query}`, token('both'));
   await poll(() => both.lists === 2, 'both lists');
-  const b = enter(second, 'b', { at: other });
+  const b = enter(second, 'b', { at: stack.other });
   const a = enter(first, 'a');
   await poll(() => both.changes.length === 2, 'both changes');
   const seen = both.events.map(([event, data, id]) => `${parseInt(id)} ${event} ${data.userId ?? data.users.map(({ userId }) => userId)}`).sort();
@@ -208,11 +184,10 @@ test('who listens to several streams is told which one it is about', async () =>
 test('streamers tell each other', async () => {
   const room = newRoom();
   const here = enter(room, 'here');
-  const there = enter(room, 'there', { at: other });
+  const there = enter(room, 'there', { at: stack.other });
   await here.knows({ here: 'here', there: 'there' });
   await there.knows({ here: 'here', there: 'there' });
-  const third = await start();
-  await third.ready();
+  const third = await stack.start();
   const late = enter(room, 'late', { at: third });
   await late.knows({ here: 'here', late: 'late', there: 'there' }, 'a streamer that comes later being told');
   await here.knows({ here: 'here', late: 'late', there: 'there' });
@@ -223,13 +198,12 @@ test('streamers tell each other', async () => {
   await here.knows({ here: 'here', late: 'late' });
   closeAll(here, late);
   await third.stop();
-  await poll(async () => (await metrics(other)).get('pev_presence_streamers') === 1, 'its being forgotten');
+  await poll(async () => (await metrics(stack.other)).get('pev_presence_streamers') === 1, 'its being forgotten');
 });
 
 test('the users of a streamer that is killed leave, and those who have gone elsewhere stay', async () => {
   const room = newRoom();
-  const third = await start();
-  await third.ready();
+  const third = await stack.start();
   const watcher = enter(room, 'watcher');
   const stays = enter(room, 'stays', { at: third });
   const goes = enter(room, 'goes', { at: third });
@@ -238,7 +212,7 @@ test('the users of a streamer that is killed leave, and those who have gone else
   const killed = performance.now();
   await third.kill('SIGKILL');
   await third.stop();
-  const back = enter(room, 'stays', { at: other });
+  const back = enter(room, 'stays', { at: stack.other });
   await watcher.knows({ stays: 'stays', watcher: 'watcher' }, 'the others leaving');
   assert.ok(performance.now() - killed >= 2 * GRACE, 'silence is given time');
   assert.deepEqual(watcher.changes.filter((change) => change.startsWith('stays')), ['stays online']);
@@ -247,8 +221,7 @@ test('the users of a streamer that is killed leave, and those who have gone else
 
 test('while a streamer is drained its users do not leave before they can be elsewhere', async () => {
   const room = newRoom();
-  const third = await start({ args: ['--retry', '1s'] }); // its clients come back within 7.5 s
-  await third.ready();
+  const third = await stack.start([...presence, '--retry', '500ms']); // its clients come back within 3.75 s
   const watcher = enter(room, 'watcher');
   const moves = enter(room, 'moves', { at: third });
   await watcher.knows({ moves: 'moves', watcher: 'watcher' });
@@ -259,9 +232,9 @@ test('while a streamer is drained its users do not leave before they can be else
   await poll(async () => (await metrics(stack.streamer)).get('pev_presence_streamers') === 1, 'its having said so');
   await poll(() => performance.now() - stopped > 1.5 * GRACE, 'the grace being over');
   assert.deepEqual(watcher.changes, ['moves online', 'gone online']);
-  const back = enter(room, 'moves', { at: other });
+  const back = enter(room, 'moves', { at: stack.other });
   await watcher.knows({ moves: 'moves', watcher: 'watcher' }, 'who does not come back leaving');
-  assert.ok(performance.now() - stopped >= 7_500, 'not before it could have come back');
+  assert.ok(performance.now() - stopped >= 3_750 + GRACE, 'not before it could have come back');
   assert.deepEqual(watcher.changes, ['moves online', 'gone online', 'gone offline']);
   closeAll(watcher, back, moves, gone);
 });
@@ -288,7 +261,7 @@ test('whatever is said on the channel, streamers go on, and forget who is not he
     const id = i.toString(16).padStart(32, '0');
     await stack.db.query('SELECT pg_notify($1, $2)', ['pev_presence', JSON.stringify({ from: id, n: i, every: 0, hello: true, users: [[room, `forged${i % 3}`, 'x', 1]] })]);
   }
-  const there = enter(room, 'there', { at: other });
+  const there = enter(room, 'there', { at: stack.other });
   await poll(() => watcher.users.has('there'), 'a change being told');
   await watcher.knows({ there: 'there', watcher: 'watcher' }, 'the forged users leaving');
   await there.knows({ there: 'there', watcher: 'watcher' });
@@ -300,7 +273,7 @@ test('whatever is said on the channel, streamers go on, and forget who is not he
 test('while the database is away presence goes on here, and later nobody has left who is there', async () => {
   const room = newRoom();
   const here = enter(room, 'here');
-  const there = enter(room, 'there', { at: other });
+  const there = enter(room, 'there', { at: stack.other });
   await here.knows({ here: 'here', there: 'there' });
   await stack.db.stopServer();
   const comes = enter(room, 'comes', { query: 'after=now' });
@@ -311,7 +284,7 @@ test('while the database is away presence goes on here, and later nobody has lef
   assert.deepEqual(there.changes.filter((change) => !change.startsWith('here')), []);
   await stack.db.startServer();
   await there.knows({ comes: 'comes', here: 'here', there: 'there' }, 'being told when it is back');
-  const last = enter(room, 'last', { at: other });
+  const last = enter(room, 'last', { at: stack.other });
   await here.knows({ comes: 'comes', here: 'here', last: 'last', there: 'there' });
   assert.deepEqual(here.changes.filter((change) => change.endsWith('offline')), ['leaves offline']);
   assert.deepEqual(there.changes.filter((change) => change.endsWith('offline')), []);
