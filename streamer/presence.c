@@ -7,7 +7,8 @@
  * connections here are one hold on the roster, other streamers' are others.
  *
  * When a crowd comes, each of it is a change for all who are there.  So listeners
- * are not woken for each, but after a moment, for all that has gathered.
+ * are not woken for each, but after a moment, for all that has gathered; the more
+ * there are, the longer it is, or a large room would leave no time for the others.
  *
  * Pure: no libpq, no libmicrohttpd.
  */
@@ -18,35 +19,28 @@
 #include "loop.h"
 #include "presence.h"
 
-#define PRESENCE_PACE 50 /* milliseconds */
+#define PRESENCE_PACE  50 /* milliseconds */
+#define PRESENCE_WAKES 20 /* listeners that make it longer by one */
 
 static struct
 {
 	const StringList *kinds;
 	Holder here;
-	struct RosterList dirty; /* whose listeners are to be woken */
-	Timer pace;
 } presence;
 
-/* Wake those who are to be told of changes. */
+/* Wake those who are to be told of a roster's changes. */
 static void
-presence_on_pace(void *arg)
+presence_wake(void *arg)
 {
-	Roster *roster;
+	const Roster *roster = arg;
 	Place *place;
 
-	(void) arg;
-	while ((roster = TAILQ_FIRST(&presence.dirty)) != NULL)
+	TAILQ_FOREACH(place, &roster->stream->places, stream_link)
 	{
-		TAILQ_REMOVE(&presence.dirty, roster, dirty_link);
-		roster->dirty = false;
-		TAILQ_FOREACH(place, &roster->stream->places, stream_link)
-		{
-			if (place->roster == NULL)
-				continue;
-			place->sub->news = true;
-			subscriber_wake(place->sub);
-		}
+		if (place->roster == NULL)
+			continue;
+		place->sub->news = true;
+		subscriber_wake(place->sub);
 	}
 }
 
@@ -54,12 +48,10 @@ presence_on_pace(void *arg)
 static void
 presence_on_change(Roster *roster)
 {
-	if (roster->dirty)
-		return;
-	roster->dirty = true;
-	TAILQ_INSERT_TAIL(&presence.dirty, roster, dirty_link);
-	if (!presence.pace.set)
-		timer_set(&presence.pace, PRESENCE_PACE, presence_on_pace, NULL);
+	int64_t pace = PRESENCE_PACE + (int64_t) roster->listeners / PRESENCE_WAKES;
+
+	if (roster->wake.place == 0)
+		alarm_set(&roster->wake, loop_now() + pace, presence_wake, roster);
 }
 
 /* Start; the kinds stay the caller's. */
@@ -69,7 +61,6 @@ presence_start(const StringList *kinds, int64_t grace)
 	static const RosterHooks hooks = {presence_on_change, gossip_forget};
 
 	presence.kinds = kinds;
-	TAILQ_INIT(&presence.dirty);
 	LIST_INIT(&presence.here.holds);
 	roster_init(&hooks, grace);
 }
@@ -78,7 +69,6 @@ presence_start(const StringList *kinds, int64_t grace)
 void
 presence_stop(void)
 {
-	timer_clear(&presence.pace);
 	roster_close();
 }
 
@@ -187,9 +177,7 @@ presence_leave(Place *place)
 		return;
 	if (roster->listeners == 1)
 	{
-		if (roster->dirty)
-			TAILQ_REMOVE(&presence.dirty, roster, dirty_link);
-		roster->dirty = false;
+		alarm_clear(&roster->wake);
 		roster->stream = NULL;
 	}
 	roster_leave(roster);

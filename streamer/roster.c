@@ -12,6 +12,9 @@
  * more changes are kept than there are users: beyond that, the list is shorter.
  * Nothing is kept, nor rendered, where nobody listens.
  *
+ * The list of many is long, and whoever takes it slowly keeps it in memory; so
+ * one is given to all who come while the changes since are kept, which follow it.
+ *
  * Streamers that hold a user under different names agree on the one that was
  * taken last, by the clocks of their machines.
  *
@@ -32,6 +35,7 @@
 
 #define CHANGES_LEAST 16  /* that are kept at most, in a roster of few */
 #define CHANGES_MOST  256 /* and of many */
+#define LIST_FRESH    100 /* users, up to which the list is always as of now */
 #define ARRAY_FIRST   8
 
 static struct
@@ -187,6 +191,15 @@ roster_change(const User *user, const char *status)
 	rosters.hooks->changed(roster);
 }
 
+/* Is the list as of now, or soon enough with the changes that are kept? */
+static bool
+list_is_good(const Roster *roster)
+{
+	uint64_t age = roster->version - roster->list_version;
+
+	return roster->list != NULL && age <= (roster->count > LIST_FRESH ? roster->change_count : 0);
+}
+
 /*
  * What comes next for a listener who has seen this version, 0 being none: the
  * next change if it is kept, or else the list.  NULL if there is nothing.
@@ -203,13 +216,13 @@ roster_next(Roster *roster, uint64_t *seen)
 		++*seen;
 		return frame_ref(roster->changes[roster->change_count - lacking]);
 	}
-	if (roster->list == NULL || roster->list_version != roster->version)
+	if (!list_is_good(roster))
 	{
 		frame_unref(roster->list);
 		roster->list = list_frame(roster);
 		roster->list_version = roster->version;
 	}
-	*seen = roster->version;
+	*seen = roster->list_version;
 	return frame_ref(roster->list);
 }
 

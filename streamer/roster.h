@@ -73,14 +73,11 @@ typedef struct Roster
 	Frame *list; /* of all users at list_version; NULL: nobody has asked for it */
 	uint64_t list_version;
 
-	struct Stream *stream; /* presence.c's: while somebody listens, as the next */
-	bool dirty;
-	TAILQ_ENTRY(Roster) dirty_link;
+	struct Stream *stream; /* presence.c's: while somebody listens */
+	Alarm wake;            /* likewise: set while listeners are to be told of changes */
 
 	char key[];
 } Roster;
-
-TAILQ_HEAD(RosterList, Roster);
 
 /* How those are told who wait for it. */
 typedef struct RosterHooks

@@ -34,7 +34,7 @@ typedef struct Connection
 {
 	Subscriber *sub;
 	bool suspended;
-	char text[4096];
+	char text[16384];
 	size_t len;
 } Connection;
 

@@ -14,7 +14,7 @@
 #include "streamer_play.h"
 
 #define ROOMS        3
-#define REMOTE_USERS 40 /* of the other streamer */
+#define REMOTE_USERS 180 /* of the other streamer */
 #define USERS        (REMOTE_USERS + CLIENTS)
 #define STEPS        40000
 
@@ -39,13 +39,13 @@ typedef struct Client
 
 static Client clients[CLIENTS];
 
-/* A user's id, and name. */
+/* A user's id, and name; they sort as the numbers do. */
 static const char *
 user_id(int user)
 {
 	static char id[16];
 
-	snprintf(id, sizeof(id), "u%02d", user);
+	snprintf(id, sizeof(id), "u%03d", user);
 	return id;
 }
 
@@ -181,7 +181,7 @@ play(void)
 	if (dice < 30)
 		play_remote();
 	else if (dice < 31 && random() % 4 == 0)
-		for (int i = 0; i < 100; i++)
+		for (int i = 0; i < 400; i++)
 			play_remote();
 	else if (dice < 40)
 		loop_turn(0);
