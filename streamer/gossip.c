@@ -382,8 +382,6 @@ gossip_hear(const char *payload)
 {
 	GossipMessage message;
 
-	if (!gossip.on)
-		return;
 	if (!gossip_message_parse(payload, &message))
 	{
 		log_debug("malformed notification on channel pev_presence dropped");

@@ -6,6 +6,7 @@ import { after, before } from 'node:test';
 import { Database, Streamer, poll, stopStack } from './harness.js';
 import { takeBlocks } from './fleet.js';
 import { KeyRing } from './jwt.js';
+import { dsnOf, makeRoles } from './roles.js';
 
 /** Database, streamer and another one, for the length of a test file; `presence` are options. */
 export function useStreamers(presence) {
@@ -14,13 +15,14 @@ export function useStreamers(presence) {
   const stack = {
     ring,
     async start(args = presence) {
-      const streamer = await Streamer.start({ dsn: stack.db.dsn, args: [...keys, ...args] });
+      const streamer = await Streamer.start({ dsn: dsnOf(stack.db, 'pev_streamer'), args: [...keys, ...args] });
       await streamer.ready();
       return streamer;
     },
   };
   before(async () => {
     stack.db = await Database.start({ settings: { 'pev.jwt_secret': `file:${ring.file('secret')}` } });
+    await makeRoles(stack.db); // presence takes no right beyond those
     stack.streamer = await stack.start();
     stack.other = await stack.start();
   });
