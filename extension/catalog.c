@@ -87,7 +87,7 @@ on_relcache_invalidation(Datum arg, Oid relid)
 {
 	if (relid == InvalidOid || current.schema == InvalidOid || relid == current.events ||
 		relid == current.event_types || relid == current.streams || relid == current.kinds ||
-		relid == current.plans)
+		relid == current.plans || relid == current.approvals)
 	{
 		stale = true;
 		generation++;
@@ -207,6 +207,7 @@ look_up(Oid schema)
 	(void) look_up_table(&found, &own_streams, 1, second, &found.streams_key_index);
 	found.kinds = look_up_table(&found, &own_kinds, 1, first, &found.kinds_index);
 	found.plans = look_up_table(&found, &own_plans, 1, first, &found.plans_index);
+	found.approvals = look_up_table(&found, &own_approvals, 1, first, &found.approvals_index);
 	strlcpy(schema_name, quote_identifier(get_namespace_name(schema)), sizeof(schema_name));
 	found.schema_name = schema_name;
 	event_types = hash_create("pev event types", 64, &by_label, HASH_ELEM | HASH_BLOBS);
@@ -283,6 +284,15 @@ plan_role(const char *name)
 	return PLAN_NO_ROLE;
 }
 
+/* And what they are to an approval. */
+static ApprovalRole
+approval_role(const char *name)
+{
+	if (strcmp(name, APPROVAL_TYPE) == 0)
+		return APPROVAL_REQUEST;
+	return strcmp(name, OUTCOME_TYPE) == 0 ? APPROVAL_OUTCOME : APPROVAL_NO_ROLE;
+}
+
 /* Compile a catalogue row into the current context, which becomes the type's own. */
 static void
 compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
@@ -300,6 +310,7 @@ compile_type(EventType *type, HeapTuple tuple, TupleDesc desc)
 		strcmp(TextDatumGetCString(own_table_column(tuple, desc, TYPE_PRIORITY)), "critical") == 0;
 	type->max_bytes = DatumGetInt32(own_table_column(tuple, desc, TYPE_MAX_BYTES));
 	type->role = plan_role(type->name);
+	type->approval = approval_role(type->name);
 	type->schema = schema_compile(schema, CurrentMemoryContext);
 	type->stamps = stamp_compile(schema);
 	type->terminal = never ? NULL : schema_compile(DatumGetJsonbP(terminal), CurrentMemoryContext);

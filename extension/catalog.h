@@ -14,6 +14,8 @@
 #define EVENTS_TABLE     "assistant_architect_events"
 #define EVENT_TYPE_ENUM  "assistant_event_type"
 #define PLAN_STATUS_TYPE "PipelineStatus" /* the events that a plan computes */
+#define APPROVAL_TYPE    "tier3_approval_required"
+#define OUTCOME_TYPE     "tier3_approval_resolved"
 
 /* Columns of assistant_architect_events; the install script declares them in this order. */
 enum
@@ -45,6 +47,8 @@ typedef struct PevCatalog
 	Oid kinds_index;
 	Oid plans; /* pev_plan */
 	Oid plans_index;
+	Oid approvals; /* pev_approval */
+	Oid approvals_index;
 	Oid enum_type;     /* assistant_event_type */
 	uint64 generation; /* catalog_generation() when this was looked up */
 } PevCatalog;
@@ -59,6 +63,14 @@ typedef enum PlanRole
 	PLAN_STATUS  /* PipelineStatus: what the plan computes */
 } PlanRole;
 
+/* What an event is to an action that waits for a person: see approval.c. */
+typedef enum ApprovalRole
+{
+	APPROVAL_NO_ROLE,
+	APPROVAL_REQUEST,
+	APPROVAL_OUTCOME
+} ApprovalRole;
+
 /* One row of pev_event_type, compiled.  Valid until the next invalidation is processed. */
 typedef struct EventType
 {
@@ -68,6 +80,7 @@ typedef struct EventType
 	bool urgent;   /* its doorbell is never held back */
 	int max_bytes; /* of the event's jsonb */
 	PlanRole role;
+	ApprovalRole approval;
 	const char *name;
 	const char *family;
 	SchemaProgram *schema;

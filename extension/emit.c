@@ -138,17 +138,17 @@ emit_one(EventInsert *insert, Oid function, Oid label, Datum stream, bool stream
 }
 
 /*
- * Emit an event of pev's own, which asks the caller for no right.  Only where an owner
- * has added to the table is it INSERTed as the caller's: those additions run with no
- * other rights than they do for any event.
+ * Emit an event for the extension's function.  `own`: it is pev's own, which asks the
+ * caller for no right.  Only where an owner has added to the table is it INSERTed as
+ * the caller's: those additions run with no other rights than they do for any event.
  */
 void
-emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data)
+emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data, bool own)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	Oid label = event_type_by_name(catalog, type_name)->label;
 	EventInsert insert;
-	bool is_short = insert_begin(&insert, function, true);
+	bool is_short = insert_begin(&insert, function, own);
 
 	(void) emit_one(is_short ? &insert : NULL, function, label, Int64GetDatum(stream), false,
 					JsonbPGetDatum(data));

@@ -7,6 +7,6 @@
 
 #include "utils/jsonb.h"
 
-extern void emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data);
+extern void emit_event(Oid function, const char *type_name, int64 stream, Jsonb *data, bool own);
 
 #endif /* PEV_EMIT_H */

@@ -11,7 +11,8 @@
  * DELETE, which forbid nothing to replication but notice what it changes.
  *
  * An event that means something to its stream's plan changes that first, and may
- * have another event stored before it (plan.c).
+ * have another event stored before it (plan.c).  One that asks a person for
+ * approval, or tells the outcome, is entered with its number (approval.c).
  *
  * A row that comes with a number already is an import, as pg_dump's COPY makes:
  * it is stored as it is.  Only the table's owner may do that.
@@ -27,6 +28,7 @@
 #include "utils/rls.h"
 #include "utils/timestamp.h"
 
+#include "approval.h"
 #include "compat.h"
 #include "emit.h"
 #include "event.h"
@@ -266,12 +268,12 @@ fill_row(TriggerData *trigdata, int64 stream, int64 seq, Jsonb *data, TimestampT
 
 /* Tell pev_emit(), if it is what inserts this row, which number the row got. */
 static void
-report_seq(int64 stream, const EventType *type, int64 seq)
+report_seq(int64 stream, Oid label, int64 seq)
 {
 	EmitFrame *frame = event_emit_frame;
 
 	/* another trigger may insert rows of its own before ours comes */
-	if (frame != NULL && frame->seq == 0 && frame->stream == stream && frame->type == type->label)
+	if (frame != NULL && frame->seq == 0 && frame->stream == stream && frame->type == label)
 		frame->seq = seq;
 }
 
@@ -295,7 +297,7 @@ tell_status(Oid function, int64 stream, Jsonb *status)
 	telling = stream;
 	PG_TRY();
 	{
-		emit_event(function, PLAN_STATUS_TYPE, stream, status);
+		emit_event(function, PLAN_STATUS_TYPE, stream, status, true);
 	}
 	PG_FINALLY();
 	{
@@ -341,6 +343,8 @@ number(const PevCatalog *catalog, Relation events, const EventType *type, int64 
 	event->seq = turn_next(turn, type, event_type_closes(type, data));
 	event->data = data;
 	event->created_at = turn->head.created_at;
+	if (type->approval != APPROVAL_NO_ROLE)
+		approval_follow(catalog, type, stream, data, event->created_at);
 }
 
 /*
@@ -415,7 +419,7 @@ remove_unstored(TriggerData *trigdata, const EventType *type)
  *
  * Raises 22023 (unknown type or stream, a family the stream does not carry),
  * 23502 (null), 23514 (invalid data), 54000 (too large), 55000 (closed stream), and
- * what plan_follow() does.
+ * what plan_follow() and approval_follow() do.
  */
 Datum
 pev_before_insert(PG_FUNCTION_ARGS)
@@ -446,7 +450,7 @@ pev_before_insert(PG_FUNCTION_ARGS)
 	if (!type->durable)
 		return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
 	number(catalog, trigdata->tg_relation, type, stream, data, false, &event);
-	report_seq(stream, type, event.seq);
+	report_seq(stream, label, event.seq);
 	return PointerGetDatum(fill_row(trigdata, stream, event.seq, event.data, event.created_at));
 }
 

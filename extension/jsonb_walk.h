@@ -12,6 +12,7 @@
 #ifndef PEV_JSONB_WALK_H
 #define PEV_JSONB_WALK_H
 
+#include "utils/builtins.h"
 #include "utils/jsonb.h"
 
 /* A position in the children of a container. */
@@ -137,6 +138,17 @@ jsonb_object_get(const JsonbContainer *object, const char *key, JsonbValue *valu
 {
 	return getKeyJsonValueFromContainer(unconstify(JsonbContainer *, object), key, strlen(key),
 										value) != NULL;
+}
+
+/* The value of a key as text; NULL if it is no string, which an owner's schema may allow. */
+static inline text *
+jsonb_object_get_text(const JsonbContainer *object, const char *key)
+{
+	JsonbValue value;
+
+	if (!jsonb_object_get(object, key, &value) || value.type != jbvString)
+		return NULL;
+	return cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 }
 
 #endif /* PEV_JSONB_WALK_H */

@@ -10,9 +10,11 @@
  *
  * There is no list of databases.  The first commit that finds no notifier asks
  * for one and rings transactionally meanwhile.  A notifier that has had nothing
- * to do for a while ends; one that dies is replaced in the same way.  It reads
- * no table, so it is in nobody's way but that of who wants the database alone:
- * the utility hook ends it before DROP DATABASE and the like.
+ * to do for a while ends; one that dies is replaced in the same way.  It also
+ * denies actions whose time has run out (deadline.c), and stays while there are
+ * any that wait; for that alone it reads and writes tables, and waits for nobody's
+ * locks.  So it is in nobody's way but that of who wants the database alone: the
+ * utility hook ends it before DROP DATABASE and the like.
  */
 #include "postgres.h"
 
@@ -38,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "deadline.h"
 #include "heads.h"
 #include "notifier.h"
 
@@ -112,6 +115,19 @@ void
 notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent)
 {
 	notifier_put(notifier_slot(my_slot), doorbells, count, everything, urgent);
+}
+
+/*
+ * Say that a commit has brought a deadline, whoever rings for it: a notifier that
+ * has just been asked for may have looked before the commit.  Cannot fail.
+ */
+void
+notifier_post_deadline(void)
+{
+	NotifierSlot *slot = notifier_slot(notifier_find(MyDatabaseId));
+
+	if (slot != NULL)
+		notifier_put_deadline(slot);
 }
 
 /* Put an unstored event of such a commit.  Cannot fail: without room it is dropped, and counted. */
@@ -250,6 +266,20 @@ is_busy(int work)
 	return busy;
 }
 
+/* Sleep until there is something to do; end if there is nothing for long. */
+static void
+sleep_or_end(NotifierSlot *slot)
+{
+	long wait = deadline_wait();
+	bool forever = wait < 0;
+
+	if (wait == 0 || !notifier_sleep(slot))
+		return;
+	wait = forever ? IDLE_EXIT_MS : Min(wait, IDLE_EXIT_MS);
+	if ((wait_latch(wait) & WL_TIMEOUT) && forever && notifier_sleep(slot))
+		proc_exit(0);
+}
+
 /* The notifier's life: ring, pause if there is much to ring, sleep if there is nothing. */
 static void
 run(NotifierSlot *slot)
@@ -258,9 +288,13 @@ run(NotifierSlot *slot)
 
 	for (;;)
 	{
-		if (notifier_sleep(slot) && (wait_latch(IDLE_EXIT_MS) & WL_TIMEOUT) && notifier_sleep(slot))
-			proc_exit(0);
-		if (is_busy(ring_batch(slot, batch)))
+		bool busy;
+
+		sleep_or_end(slot);
+		busy = is_busy(ring_batch(slot, batch));
+		/* what COMMIT PREPARED brings, only the table knows */
+		deadline_tend(notifier_take_deadline(slot) || batch->everything);
+		if (busy)
 			(void) wait_latch(PAUSE_MS);
 		else
 			CHECK_FOR_INTERRUPTS();

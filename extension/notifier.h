@@ -54,6 +54,7 @@ typedef struct NotifierSlot
 	Latch *latch;       /* of the running notifier, or NULL */
 	bool sleeping;      /* it waits for the latch */
 	bool everything;    /* doorbells were lost: ring for all streams */
+	bool deadline;      /* there are deadlines that the notifier has not looked at */
 	TimestampTz oldest; /* when the oldest waiting doorbell was posted */
 	uint32 head;        /* doorbells posted */
 	uint32 tail;        /* doorbells taken */
@@ -77,6 +78,8 @@ extern void notifier_put(NotifierSlot *slot, const Doorbell *doorbells, int coun
 						 bool urgent);
 extern bool notifier_live_has_room(NotifierSlot *slot, Size size);
 extern bool notifier_put_live(NotifierSlot *slot, const char *payload, int len);
+extern void notifier_put_deadline(NotifierSlot *slot);
+extern bool notifier_take_deadline(NotifierSlot *slot);
 extern int notifier_take(NotifierSlot *slot, Doorbell *doorbells, int max, bool *everything,
 						 TimestampTz *oldest);
 extern int notifier_take_live(NotifierSlot *slot, char *bytes, int max);
@@ -90,6 +93,7 @@ extern void notifier_shmem_init(void);
 extern bool notifier_ready(void);
 extern bool notifier_live_fits(Size size);
 extern void notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent);
+extern void notifier_post_deadline(void);
 extern void notifier_post_live(const char *payload, int len);
 extern void notifier_init(void);
 

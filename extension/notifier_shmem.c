@@ -152,7 +152,7 @@ assign_slot(NotifierSlot *slot, Oid database)
 	slot->database = database;
 	slot->tail = slot->head;
 	slot->live_tail = slot->live_head;
-	slot->everything = false;
+	slot->everything = slot->deadline = false;
 	memset(&slot->counters, 0, sizeof(slot->counters));
 	SpinLockRelease(&slot->mutex);
 }
@@ -350,6 +350,36 @@ notifier_put_live(NotifierSlot *slot, const char *payload, int len)
 	return fits;
 }
 
+/* Say that there is a new deadline.  Cannot fail: called after the commit. */
+void
+notifier_put_deadline(NotifierSlot *slot)
+{
+	Latch *latch = NULL;
+
+	SpinLockAcquire(&slot->mutex);
+	if (slot->database == MyDatabaseId)
+	{
+		slot->deadline = true;
+		latch = latch_to_set(slot, false);
+	}
+	SpinLockRelease(&slot->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+/* Has anybody said so since the last call? */
+bool
+notifier_take_deadline(NotifierSlot *slot)
+{
+	bool deadline;
+
+	SpinLockAcquire(&slot->mutex);
+	deadline = slot->deadline;
+	slot->deadline = false;
+	SpinLockRelease(&slot->mutex);
+	return deadline;
+}
+
 /*
  * Take up to max doorbells; how many.  *everything is set if the ring had
  * overflowed, *oldest to when the first of them was put.
@@ -410,8 +440,8 @@ bool
 notifier_sleep(NotifierSlot *slot)
 {
 	SpinLockAcquire(&slot->mutex);
-	slot->sleeping =
-		slot->head == slot->tail && !slot->everything && slot->live_head == slot->live_tail;
+	slot->sleeping = slot->head == slot->tail && !slot->everything && !slot->deadline &&
+					 slot->live_head == slot->live_tail;
 	SpinLockRelease(&slot->mutex);
 	return slot->sleeping;
 }

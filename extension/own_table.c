@@ -13,6 +13,7 @@
 #include "access/htup_details.h"
 #include "access/genam.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_collation.h"
@@ -26,6 +27,7 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
+#include "compat.h"
 #include "own_table.h"
 
 const OwnTable own_events = {"assistant_architect_events",
@@ -40,6 +42,10 @@ const OwnTable own_plans = {"pev_plan",
 							11,
 							{INT8OID, TEXTARRAYOID, TEXTARRAYOID, FLOAT8ARRAYOID, INTERVALOID,
 							 INT2ARRAYOID, INT4OID, TEXTOID, INT8OID, INT8OID, TIMESTAMPTZOID}};
+const OwnTable own_approvals = {"pev_approval",
+								11,
+								{TEXTOID, INT8OID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID,
+								 TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID}};
 const OwnTable own_kinds = {"pev_stream_kind", 4, {TEXTOID, TEXTOID, TEXTARRAYOID, BOOLOID}};
 
 /* Find a table of the extension that lives in this schema. */
@@ -118,6 +124,41 @@ own_table_column(HeapTuple tuple, TupleDesc desc, AttrNumber column)
 						errmsg("column \"%s\" must not be null",
 							   NameStr(TupleDescAttr(desc, column - 1)->attname))));
 	return datum;
+}
+
+/* Enter a row, or the new version of one, into the table's indexes. */
+static void
+index_row(Relation table, TupleTableSlot *slot, bool summarizing)
+{
+	EState *estate = CreateExecutorState();
+	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
+	ResultRelInfo *target = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(target, table, 0, NULL, 0);
+	ExecOpenIndices(target, false);
+	if (target->ri_NumIndices > 0)
+		compat_insert_index_tuples(target, slot, estate, summarizing);
+	ExecCloseIndices(target);
+	MemoryContextSwitchTo(caller);
+	FreeExecutorState(estate);
+}
+
+/* Insert a row past the executor: nobody's rights are asked, and no trigger fires. */
+void
+own_table_insert(Relation table, TupleTableSlot *slot)
+{
+	table_tuple_insert(table, slot, GetCurrentCommandId(true), 0, NULL);
+	index_row(table, slot, false);
+}
+
+/* Give a row a new version, likewise. */
+void
+own_table_update(Relation table, ItemPointer row, TupleTableSlot *slot)
+{
+	bool summarizing;
+
+	if (compat_update_row(table, row, slot, &summarizing))
+		index_row(table, slot, summarizing);
 }
 
 /* May C code search this index for these columns, ascending and compared bytewise? */

@@ -7,6 +7,7 @@
 
 #include "access/htup.h"
 #include "access/attnum.h"
+#include "executor/tuptable.h"
 #include "storage/lockdefs.h"
 #include "utils/relcache.h"
 
@@ -23,11 +24,14 @@ extern const OwnTable own_event_types;
 extern const OwnTable own_streams;
 extern const OwnTable own_kinds;
 extern const OwnTable own_plans;
+extern const OwnTable own_approvals;
 
 extern Oid own_table_find(Oid schema, const OwnTable *table);
 extern Relation own_table_open(Oid relid, const OwnTable *table, Oid enum_type, LOCKMODE lockmode);
 extern void own_table_check_insert(Oid relid, const OwnTable *table);
 extern Datum own_table_column(HeapTuple tuple, TupleDesc desc, AttrNumber column);
+extern void own_table_insert(Relation table, TupleTableSlot *slot);
+extern void own_table_update(Relation table, ItemPointer row, TupleTableSlot *slot);
 extern Oid own_table_index(Relation table, int nkeys, const AttrNumber *keys);
 
 #endif /* PEV_OWN_TABLE_H */

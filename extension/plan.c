@@ -45,6 +45,7 @@
 #include "array.h"
 #include "compat.h"
 #include "jsonb_merge.h"
+#include "jsonb_push.h"
 #include "jsonb_walk.h"
 #include "own_table.h"
 #include "plan.h"
@@ -192,23 +193,6 @@ read_row(const PevCatalog *catalog, Relation plans, int64 stream, PhasePlan *pla
 		refuse_row(catalog, stream);
 }
 
-/* Enter the new version of a row into the table's indexes. */
-static void
-index_row(Relation plans, TupleTableSlot *slot, bool summarizing)
-{
-	EState *estate = CreateExecutorState();
-	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
-	ResultRelInfo *target = makeNode(ResultRelInfo);
-
-	InitResultRelInfo(target, plans, 0, NULL, 0);
-	ExecOpenIndices(target, false);
-	if (target->ri_NumIndices > 0)
-		compat_insert_index_tuples(target, slot, estate, summarizing);
-	ExecCloseIndices(target);
-	MemoryContextSwitchTo(caller);
-	FreeExecutorState(estate);
-}
-
 /* Put what has become of a plan into its row. */
 static void
 write_row(Relation plans, int64 stream, const PhasePlan *plan)
@@ -219,7 +203,6 @@ write_row(Relation plans, int64 stream, const PhasePlan *plan)
 	Datum values[6];
 	bool nulls[6] = {false, false, false, false, false, plan->told_at == 0};
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
-	bool summarizing;
 
 	values[0] = PointerGetDatum(array_make(plan->reached, plan->count, INT2OID));
 	values[1] = Int32GetDatum(plan->phase);
@@ -229,23 +212,11 @@ write_row(Relation plans, int64 stream, const PhasePlan *plan)
 	values[5] = TimestampTzGetDatum(plan->told_at);
 	ExecStoreHeapTuple(heap_modify_tuple_by_cols(plan->row, desc, 6, columns, values, nulls), slot,
 					   false);
-	if (compat_update_row(plans, &plan->row->t_self, slot, &summarizing))
-		index_row(plans, slot, summarizing);
+	own_table_update(plans, &plan->row->t_self, slot);
 	written_stream = stream;
 	written_file = compat_relation_file(plans);
 	written_at = slot->tts_tid;
 	ExecDropSingleTupleTableSlot(slot);
-}
-
-/* A member of an event that is a string; NULL if it is none, which an owner's schema may allow. */
-static text *
-string_member(const Jsonb *data, const char *key)
-{
-	JsonbValue value;
-
-	if (!jsonb_object_get(&data->root, key, &value) || value.type != jbvString)
-		return NULL;
-	return cstring_to_text_with_len(value.val.string.val, value.val.string.len);
 }
 
 /* A member that is a number; refused if it is none. */
@@ -279,8 +250,8 @@ static void
 follow_phase(const PevCatalog *catalog, const EventType *type, int64 stream, PhasePlan *plan,
 			 const Jsonb *data)
 {
-	text *name = string_member(data, "phase");
-	text *description = string_member(data, "description");
+	text *name = jsonb_object_get_text(&data->root, "phase");
+	text *description = jsonb_object_get_text(&data->root, "description");
 	float8 progress =
 		DatumGetFloat8(DirectFunctionCall1(numeric_float8, number_member(type, data, "progress")));
 	int phase = find_phase(catalog, stream, plan, name == NULL ? cstring_to_text("") : name);
@@ -300,7 +271,7 @@ static void
 follow_tokens(const PevCatalog *catalog, const EventType *type, int64 stream, PhasePlan *plan,
 			  const Jsonb *data)
 {
-	text *phase = string_member(data, "phase");
+	text *phase = jsonb_object_get_text(&data->root, "phase");
 	int64 tokens =
 		DatumGetInt64(DirectFunctionCall1(numeric_int8, number_member(type, data, "tokenCount")));
 
@@ -351,40 +322,6 @@ overall(const PhasePlan *plan)
 	return Min((int) floor(reached / total + 0.5), PLAN_COMPLETE - 1);
 }
 
-/* Add the key of a member, whose value follows. */
-static void
-push_key(JsonbParseState **state, const char *key)
-{
-	JsonbValue item = {.type = jbvString};
-
-	item.val.string.val = unconstify(char *, key);
-	item.val.string.len = strlen(key);
-	pushJsonbValue(state, WJB_KEY, &item);
-}
-
-/* Add a member that is text. */
-static void
-push_text(JsonbParseState **state, const char *key, const text *value)
-{
-	JsonbValue item = {.type = jbvString};
-
-	push_key(state, key);
-	item.val.string.val = VARDATA_ANY(value);
-	item.val.string.len = VARSIZE_ANY_EXHDR(value);
-	pushJsonbValue(state, WJB_VALUE, &item);
-}
-
-/* Add a member that is a number. */
-static void
-push_number(JsonbParseState **state, const char *key, Numeric number)
-{
-	JsonbValue item = {.type = jbvNumeric};
-
-	push_key(state, key);
-	item.val.numeric = number;
-	pushJsonbValue(state, WJB_VALUE, &item);
-}
-
 /* Where the plan stands, as a PipelineStatus without its stamps. */
 static Jsonb *
 make_status(const PhasePlan *plan)
@@ -393,14 +330,14 @@ make_status(const PhasePlan *plan)
 	JsonbParseState *state = NULL;
 
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_key(&state, "phase");
+	jsonb_push_key(&state, "phase");
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_text(&state, "name", DatumGetTextPP(plan->names[current]));
-	push_text(&state, "label", DatumGetTextPP(plan->labels[current]));
-	push_text(&state, "description", plan->description);
+	jsonb_push_text(&state, "name", DatumGetTextPP(plan->names[current]));
+	jsonb_push_text(&state, "label", DatumGetTextPP(plan->labels[current]));
+	jsonb_push_text(&state, "description", plan->description);
 	pushJsonbValue(&state, WJB_END_OBJECT, NULL);
-	push_number(&state, "progress", int64_div_fast_to_numeric(overall(plan), 2));
-	push_number(&state, "tokenCount", int64_to_numeric(plan->tokens));
+	jsonb_push_number(&state, "progress", int64_div_fast_to_numeric(overall(plan), 2));
+	jsonb_push_number(&state, "tokenCount", int64_to_numeric(plan->tokens));
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 

@@ -55,21 +55,28 @@ static HTAB *turns = NULL;                              /* by stream */
 static dlist_head touched = DLIST_STATIC_INIT(touched); /* of StreamTurn, innermost first */
 static bool imported = false;                           /* rows changed without a turn */
 
-/* Take one of pev's own locks until the end of the transaction. */
-static void
-take_lock(uint64 key, uint16 lock_class)
+/* Take one of pev's own locks until the end of the transaction; false if it cannot be had at once. */
+static bool
+take_lock(uint64 key, uint16 lock_class, bool wait)
 {
 	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (key >> 32), (uint32) key, lock_class);
-	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /* Hold off other makers of keys with this hash. */
 void
 turn_lock_key(uint64 hash)
 {
-	take_lock(hash, LOCK_CLASS_KEY);
+	(void) take_lock(hash, LOCK_CLASS_KEY, true);
+}
+
+/* Is the turn of a stream to be had without waiting?  Then the transaction has it. */
+bool
+turn_try(int64 stream)
+{
+	return take_lock((uint64) stream, LOCK_CLASS_STREAM, false);
 }
 
 /* Note that the current subtransaction has changed a turn. */
@@ -223,7 +230,7 @@ turn_take(const PevCatalog *catalog, Relation events, int64 stream, bool settled
 
 	if (turn == NULL)
 	{
-		take_lock((uint64) stream, LOCK_CLASS_STREAM);
+		(void) take_lock((uint64) stream, LOCK_CLASS_STREAM, true);
 		turn = new_turn(stream);
 	}
 	if (must_read(turn, settled))

@@ -30,6 +30,7 @@ typedef struct StreamTurn
 
 extern StreamTurn *turn_take(const PevCatalog *catalog, Relation events, int64 stream,
 							 bool settled);
+extern bool turn_try(int64 stream);
 extern int64 turn_next(StreamTurn *turn, const EventType *type, bool closes);
 extern void turn_peek(const PevCatalog *catalog, Relation events, int64 stream, StreamTurn *turn);
 extern void turn_import(int64 stream);

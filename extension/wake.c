@@ -60,6 +60,7 @@ static int ndirty = 0;
 static HTAB *dirty_index = NULL;      /* once there are more than DIRTY_SCAN */
 static bool everything = false;       /* there were more than DIRTY_MAX */
 static bool hurry = false;            /* one of them is urgent */
+static bool deadline = false;         /* something is to happen at a time */
 static List *live_events = NIL;       /* of LiveEvent */
 static Size live_size = 0;            /* bytes that they would take in the notifier's ring */
 static bool by_notifier = false;      /* who rings, and */
@@ -119,6 +120,13 @@ wake_stream(int64 stream, int64 seq, bool urgent)
 		everything = true;
 	else
 		dirty[ndirty++] = (Doorbell){stream, seq};
+}
+
+/* Have the notifier look for what it has to do at which time, if the transaction commits. */
+void
+wake_deadline(void)
+{
+	deadline = true;
 }
 
 /*
@@ -215,6 +223,8 @@ after_commit(void)
 
 	if (by_notifier && (ndirty > 0 || everything))
 		notifier_post(dirty, ndirty, everything, hurry);
+	if (deadline)
+		notifier_post_deadline();
 	if (!live_by_notifier)
 		return;
 	foreach (lc, live_events)
@@ -231,7 +241,7 @@ forget(void)
 {
 	ndirty = 0;
 	dirty_index = NULL;
-	everything = hurry = by_notifier = live_by_notifier = false;
+	everything = hurry = deadline = by_notifier = live_by_notifier = false;
 	live_events = NIL;
 	live_size = 0;
 }

@@ -837,16 +837,45 @@ VALUES (
       "tier3_approval": {
         "type": "object",
         "properties": {
-          "action_id": {"type": "string"},
+          "action_id": {"type": "string", "maxLength": 200},
           "tool_name": {"type": "string"},
           "reasoning": {"type": "string"},
-          "timeout_secs": {"type": "integer", "description": "seconds until it is denied"}
+          "timeout_secs": {"type": "integer", "minimum": 1, "maximum": 2147483647, "description": "seconds until it is denied"}
         },
         "required": ["action_id", "tool_name", "reasoning", "timeout_secs"],
         "additionalProperties": false
       }
     },
     "required": ["type", "session_id", "message_id", "tier3_approval"],
+    "additionalProperties": false
+  }');
+
+INSERT INTO pev_event_type
+  (name, family, description, priority, max_bytes, durable, global, terminal_when, builtin, schema)
+VALUES (
+  'tier3_approval_resolved', 'agent', 'an action was approved or denied',
+  'critical', 65536, true, false, NULL, true,
+  '{
+    "type": "object",
+    "properties": {
+      "type": {"const": "tier3_approval_resolved", "x-pev-stamp": "type"},
+      "session_id": {"type": "string", "x-pev-stamp": "stream-name", "description": "session the event belongs to"},
+      "message_id": {"type": "string", "x-pev-stamp": "message-id", "description": "message that triggered the event"},
+      "tier3_approval_resolved": {
+        "type": "object",
+        "properties": {
+          "action_id": {"type": "string", "maxLength": 200},
+          "decision": {"enum": ["approved", "denied"]},
+          "by": {"type": "string", "description": "who decided"},
+          "reason": {"enum": ["decision", "timeout"]}
+        },
+        "required": ["action_id", "decision", "reason"],
+        "additionalProperties": false,
+        "if": {"properties": {"reason": {"const": "timeout"}}, "required": ["reason"]},
+        "then": {"properties": {"decision": {"const": "denied"}, "by": false}}
+      }
+    },
+    "required": ["type", "session_id", "message_id", "tier3_approval_resolved"],
     "additionalProperties": false
   }');
 

@@ -1,5 +1,5 @@
--- pev: objects of the extension.  plan.sql adds plans, catalogue.sql the event types, functions.sql
--- the functions, jobs.sql the queue of jobs.
+-- pev: objects of the extension.  plan.sql adds plans, approval.sql the approval of actions,
+-- catalogue.sql the event types, functions.sql the functions, jobs.sql the queue of jobs.
 
 \echo Use "CREATE EXTENSION pev" to load this file. \quit
 
@@ -23,7 +23,7 @@ CREATE TYPE assistant_event_type AS ENUM (
   'StreamingProgressEvent',
   -- agent
   'llm_token', 'action_started', 'shield_verdict', 'action_completed', 'response_complete',
-  'otr_blocked', 'error', 'tier3_approval_required', 'log_entry',
+  'otr_blocked', 'error', 'tier3_approval_required', 'tier3_approval_resolved', 'log_entry',
   'sub_agent_spawned', 'sub_agent_progress', 'sub_agent_completed', 'sub_agent_failed',
   'sub_agent_cancelled'
 );

@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(27);
+SELECT plan(28);
 
 -- The extension's own objects.
 CREATE TEMP VIEW member AS
@@ -20,9 +20,11 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.ob
 
 SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default", properties COLLATE "default" FROM function WHERE prorettype <> 'trigger'::regtype
   AND proname <> 'pev_notifier_status' ORDER BY signature COLLATE "C"$$, $$VALUES
+  ('pev_approve(action_id text, decision text, by text, OUT outcome text, OUT decided_by text, OUT decided_at timestamp with time zone, OUT won boolean)', 'record', 'vu'),
   ('pev_check_idempotency_key(key text)', 'void', 'is'),
   ('pev_claim(kinds text[], worker text, lease interval DEFAULT ''00:01:00''::interval, OUT job_id bigint, OUT attempt integer, OUT kind text, OUT payload jsonb, OUT channel text)', 'SETOF record', 'vu'),
   ('pev_complete(job_id bigint, attempt integer, result jsonb DEFAULT ''null''::jsonb)', 'void', 'vu'),
+  ('pev_deny_expired_approvals()', 'integer', 'vu'),
   ('pev_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
@@ -92,7 +94,7 @@ SELECT is_empty($$SELECT signature FROM function WHERE prorettype = 'trigger'::r
 -- Tables and views.
 SELECT set_eq($$SELECT relname::text, relkind::text FROM member m JOIN pg_class c ON m.classid = 'pg_class'::regclass AND c.oid = m.objid
   WHERE relkind IN ('r', 'v')$$, $$VALUES ('assistant_architect_events', 'r'), ('pev_event_type', 'r'), ('pev_stream', 'r'), ('pev_stream_kind', 'r'),
-  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'), ('pev_plan', 'r'), ('pev_job_kind', 'r'), ('pev_job', 'r'),
+  ('pev_ticket', 'r'), ('pev_revoked_token', 'r'), ('pev_idempotency', 'r'), ('pev_plan', 'r'), ('pev_approval', 'r'), ('pev_job_kind', 'r'), ('pev_job', 'r'),
   ('pev_executions', 'v'), ('pev_notifier_status', 'v')$$, 'tables and views');
 CREATE FUNCTION columns(relation regclass) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT attname || ' ' || format_type(atttypid, atttypmod) || CASE WHEN attnotnull THEN ' not null' ELSE '' END || CASE attidentity WHEN 'a' THEN ' identity' ELSE '' END
@@ -111,6 +113,9 @@ SELECT results_eq('SELECT columns(''pev_revoked_token'')', ARRAY['jti text not n
 SELECT results_eq('SELECT columns(''pev_plan'')', ARRAY['execution_id bigint not null', 'names text[] not null', 'labels text[] not null', 'weights double precision[] not null',
   'tokens_every interval not null', 'reached smallint[] not null', 'phase integer not null', 'description text not null', 'tokens bigint not null', 'told_tokens bigint not null',
   'told_at timestamp with time zone'], 'pev_plan');
+SELECT results_eq('SELECT columns(''pev_approval'')', ARRAY['action_id text not null', 'execution_id bigint not null', 'message_id text not null', 'tool_name text not null',
+  'reasoning text not null', 'requested_at timestamp with time zone not null', 'deadline timestamp with time zone not null', 'decision text', 'reason text', 'decided_by text',
+  'decided_at timestamp with time zone'], 'pev_approval');
 SELECT results_eq('SELECT columns(''pev_job_kind'')', ARRAY['kind text not null', 'description text not null', 'events text', 'max_attempts integer not null', 'backoff interval not null'], 'pev_job_kind');
 SELECT results_eq('SELECT columns(''pev_job'')', ARRAY['id bigint not null identity', 'kind text not null', 'channel text not null', 'payload jsonb not null', 'state text not null',
   'attempts integer not null', 'max_attempts integer not null', 'run_at timestamp with time zone not null', 'lease interval', 'worker text', 'error text', 'key_hash bytea', 'request_hash bytea',
@@ -122,7 +127,7 @@ SELECT col_is_unique('pev', 'assistant_architect_events', ARRAY['execution_id', 
 SELECT fk_ok('pev', 'pev_stream', 'kind', 'pev', 'pev_stream_kind', 'prefix');
 SELECT is((SELECT reloptions FROM pg_class WHERE oid = 'pev_executions'::regclass), CASE WHEN current_setting('server_version_num')::int >= 150000
   THEN ARRAY['security_invoker=true'] END, 'the view acts with its reader''s rights where it can');
-SELECT is((SELECT count(*) FROM pg_enum WHERE enumtypid = 'assistant_event_type'::regtype), 44::bigint, '44 types of event');
+SELECT is((SELECT count(*) FROM pg_enum WHERE enumtypid = 'assistant_event_type'::regtype), 45::bigint, '45 types of event');
 
 -- Who may read what.
 SELECT set_eq($$SELECT relname::text FROM pg_class WHERE relnamespace = 'pev'::regnamespace AND relkind IN ('r', 'v') AND has_table_privilege('public', oid, 'SELECT')$$,

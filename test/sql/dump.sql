@@ -29,6 +29,9 @@ DELETE FROM assistant_architect_events WHERE execution_id = 1 AND seq < 5;
 SELECT pev_emit('word', 'Result', '{"summary": "s"}'), pev_emit('order:1', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}'),
   pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}'), pev_plan('E96B74BC-aba8-4837-bb43-237fd687d18b', '[{"name": "p"}, {"name": "größe \"quoted\"", "label": "{,}", "weight": 0.1}]', '1 hour');
 SELECT pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.5}'), pev_emit('E96B74BC-aba8-4837-bb43-237fd687d18b', 'TokenCount', '{"tokenCount": 7}');
+SELECT pev_emit('session:d', 'tier3_approval_required', '{"message_id": "m", "tier3_approval": {"action_id": "waits", "tool_name": "größe \"quoted\"", "reasoning": "r", "timeout_secs": 2147483647}}'),
+  pev_emit('session:d', 'tier3_approval_required', '{"message_id": "m", "tier3_approval": {"action_id": "decided", "tool_name": "t", "reasoning": "r", "timeout_secs": 3600}}');
+SELECT outcome, won FROM pev_approve('decided', 'denied', 'ann');
 SELECT pev_revoke_token('some-token', 'infinity'), pev_ticket('word') ~ '^pevt_' AS ticket;
 SELECT pev_register_job_kind('k', 'tested', 'generation', 3, '2 s'), pev_enqueue('k', '{"n": 1}', 'channel:1'), pev_enqueue('k', '{"n": 2}', 'channel:1', 'infinity');
 SELECT job_id, attempt FROM pev_claim('{k}', 'w');
@@ -43,6 +46,7 @@ CREATE FUNCTION "My Schema".contents() RETURNS TABLE (what text, rows bigint, ha
   SELECT 'kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY prefix)) FROM pev_stream_kind k UNION ALL
   SELECT 'types', count(*), md5(string_agg(t::text, E'\n' ORDER BY name)) FROM pev_event_type t UNION ALL
   SELECT 'plans', count(*), md5(string_agg(p::text, E'\n' ORDER BY execution_id)) FROM pev_plan p UNION ALL
+  SELECT 'approvals', count(*), md5(string_agg(a::text, E'\n' ORDER BY action_id)) FROM pev_approval a UNION ALL
   SELECT 'revoked', count(*), md5(string_agg(r.jti || r.expires || r.revoked_at, E'\n' ORDER BY jti)) FROM pev_revoked_token r UNION ALL
   SELECT 'job kinds', count(*), md5(string_agg(k::text, E'\n' ORDER BY kind)) FROM pev_job_kind k UNION ALL
   SELECT 'jobs', count(*), md5(string_agg(j::text, E'\n' ORDER BY id)) FROM pev_job j UNION ALL
@@ -69,6 +73,7 @@ SELECT pev_emit(1, 'Error', '{"message": "m"}') AS twenty_one, pev_emit('order:1
   pev_emit('channel:1', 'llm_token', '{"message_id": "m", "text": "t"}') AS three, pev_emit('order:2', 'execution-start', '{"totalPrompts": 1, "toolName": "t"}') AS one,
   pev_emit('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PhaseStatus', '{"phase": "p", "progress": 0.6}') AS five;
 SELECT event_data - 'timestamp' FROM pev_events('e96b74bc-aba8-4837-bb43-237fd687d18b', 'PipelineStatus');
+SELECT outcome, decided_by, won FROM unnest('{waits,decided}'::text[]) a, pev_approve(a, 'approved', 'bob');
 SELECT pev_emit('word', 'PhaseStatus', '{"phase": "p", "progress": 0.5}');
 SELECT pev_complete(1, 1), pev_enqueue('k', '{}', 'channel:1') AS three;
 SELECT id, key, kind FROM pev_stream ORDER BY id DESC;

@@ -132,14 +132,15 @@ SELECT name, what, path, keyword, message FROM test.outcome WHERE keyword IS NOT
 SELECT name, what, path, keyword, message FROM test.outcome WHERE keyword IS NOT NULL AND family = 'iteration' ORDER BY name, n;
 SELECT name, what, path, keyword, message FROM test.outcome WHERE keyword IS NOT NULL AND family = 'agent' ORDER BY name, n;
 
--- Less what pev supplies, the smallest event is accepted and comes out whole.
+-- Less what pev supplies, the smallest event is accepted and comes out whole. (An outcome follows its request.)
 SET pev.message_id = 'm_1';
 SET pev.require_plan = off;
 CREATE TABLE test.emitted AS
 SELECT t.name, t.family, t.schema, e.event,
   CASE WHEN t.durable THEN pev_emit(CASE t.family
     WHEN 'channel' THEN 'channel:' WHEN 'agent' THEN 'session:'
-    ELSE '00000000-0000-4000-8000-' END || lpad(ascii(t.name) || row_number() OVER (ORDER BY t.name)::text, 12, '0'),
+    ELSE '00000000-0000-4000-8000-' END || CASE WHEN t.name ~ '^tier3' THEN 'approval' ELSE
+      lpad(ascii(t.name) || row_number() OVER (ORDER BY t.name)::text, 12, '0') END,
     t.name, e.event) END AS seq
 FROM pev_event_type t, LATERAL (
   SELECT coalesce(jsonb_object_agg(key, value) FILTER (WHERE NOT coalesce(t.schema->'properties'->key ? 'x-pev-stamp', false)), '{}') AS event
