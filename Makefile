@@ -7,7 +7,7 @@
 PEV_VERSION := $(shell sed -n 's/^   "version": "\([0-9.]*\)",$$/\1/p' META.json)
 
 SQL_PARTS = sql/pev.sql sql/plan.sql sql/approval.sql sql/catalogue.sql sql/functions.sql \
-	sql/iteration.sql sql/jobs.sql
+	sql/iteration.sql sql/jobs.sql sql/agents.sql
 
 MODULE_big = pev
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard extension/*.c)))

@@ -1,5 +1,6 @@
 -- pev: objects of the extension.  plan.sql adds plans, approval.sql the approval of actions,
--- catalogue.sql the event types, functions.sql the functions, jobs.sql the queue of jobs.
+-- catalogue.sql the event types, functions.sql the functions, jobs.sql the queue of jobs, agents.sql
+-- what is asked of the sessions of agents.
 
 \echo Use "CREATE EXTENSION pev" to load this file. \quit
 

@@ -21,6 +21,9 @@ FROM member m JOIN pg_proc p ON m.classid = 'pg_proc'::regclass AND p.oid = m.ob
 SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default", properties COLLATE "default" FROM function WHERE prorettype <> 'trigger'::regtype
   AND proname <> 'pev_notifier_status' ORDER BY signature COLLATE "C"$$, $$VALUES
   ('pev_approve(action_id text, decision text, by text, OUT outcome text, OUT decided_by text, OUT decided_at timestamp with time zone, OUT won boolean)', 'record', 'vu'),
+  ('pev_check_flow(stream bigint)', 'TABLE(seq bigint, rule text, message text)', 'ss'),
+  ('pev_check_flow(stream text)', 'TABLE(seq bigint, rule text, message text)', 'ss'),
+  ('pev_check_flow(stream uuid)', 'TABLE(seq bigint, rule text, message text)', 'ss'),
   ('pev_check_idempotency_key(key text)', 'void', 'is'),
   ('pev_claim(kinds text[], worker text, lease interval DEFAULT ''00:01:00''::interval, OUT job_id bigint, OUT attempt integer, OUT kind text, OUT payload jsonb, OUT channel text)', 'SETOF record', 'vu'),
   ('pev_complete(job_id bigint, attempt integer, result jsonb DEFAULT ''null''::jsonb)', 'void', 'vu'),
@@ -49,6 +52,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_execution(stream uuid)', 'SETOF pev_executions', 'ss'),
   ('pev_extend_lease(job_id bigint, attempt integer)', 'timestamp with time zone', 'vu'),
   ('pev_fail(job_id bigint, attempt integer, error text, retry boolean DEFAULT true)', 'timestamp with time zone', 'vu'),
+  ('pev_flow_faults(stream bigint)', 'TABLE(seq bigint, rule text, message text)', 'ss'),
   ('pev_is_terminal(type assistant_event_type, data jsonb)', 'boolean', 'ss strict'),
   ('pev_is_valid(type text, data jsonb)', 'boolean', 'ss strict'),
   ('pev_iteration_progress(generation_id uuid, stage text, progress double precision, message text, status text DEFAULT ''processing''::text, generation_mode text DEFAULT NULL::text, ab_group text DEFAULT NULL::text, enhanced_features jsonb DEFAULT NULL::jsonb, estimated_time_remaining double precision DEFAULT NULL::double precision, current_file text DEFAULT NULL::text, partial_output jsonb DEFAULT NULL::jsonb, phase_info jsonb DEFAULT NULL::jsonb, extra jsonb DEFAULT NULL::jsonb)', 'bigint', 'vu'),
@@ -66,6 +70,9 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_stream_id(key text)', 'bigint', 'ss strict'),
   ('pev_stream_id(key uuid)', 'bigint', 'ss strict'),
   ('pev_stream_key_parse(key text, OUT id bigint, OUT canonical text)', 'record', 'is strict'),
+  ('pev_sub_agents(session bigint)', 'TABLE(name text, status text, task text, tool_groups text[], llm_calls numeric, tool_calls numeric, elapsed_ms numeric, duration_ms numeric, result text, error text, spawned_at timestamp with time zone, finished_at timestamp with time zone, message_id text)', 'ss'),
+  ('pev_sub_agents(session text)', 'TABLE(name text, status text, task text, tool_groups text[], llm_calls numeric, tool_calls numeric, elapsed_ms numeric, duration_ms numeric, result text, error text, spawned_at timestamp with time zone, finished_at timestamp with time zone, message_id text)', 'ss'),
+  ('pev_sub_agents(session uuid)', 'TABLE(name text, status text, task text, tool_groups text[], llm_calls numeric, tool_calls numeric, elapsed_ms numeric, duration_ms numeric, result text, error text, spawned_at timestamp with time zone, finished_at timestamp with time zone, message_id text)', 'ss'),
   ('pev_ticket(stream bigint, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
   ('pev_ticket(stream text, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
   ('pev_ticket(stream uuid, ttl interval DEFAULT ''00:01:00''::interval, lifetime interval DEFAULT ''01:00:00''::interval)', 'text', 'vu'),
