@@ -1,0 +1,151 @@
+-- Actions that nobody decides in time: the notifier denies them, by itself and whatever
+-- else happens.
+SET client_min_messages = warning;
+CREATE EXTENSION pgtap;
+CREATE EXTENSION pev;
+SELECT current_setting('shared_preload_libraries') ~ '\mpev\M' AS preloaded, current_setting('max_prepared_transactions')::int > 0 AS two_phase,
+  current_database() AS here \gset
+CREATE FUNCTION ask(action text, secs int DEFAULT 1) RETURNS jsonb LANGUAGE sql AS
+  $$SELECT jsonb_build_object('message_id', 'm', 'tier3_approval', jsonb_build_object('action_id', action, 'tool_name', 't', 'reasoning', 'r', 'timeout_secs', secs))$$;
+-- Ask for it, with a tenth of a second to go.
+CREATE FUNCTION ask_soon(stream text, action text) RETURNS void LANGUAGE sql AS $$
+  SELECT pev_emit(stream, 'tier3_approval_required', ask(action));
+  UPDATE pev_approval SET deadline = requested_at + interval '0.1 s' WHERE action_id = action;
+$$;
+-- Wait until a condition on an action holds, twenty seconds at most.
+CREATE FUNCTION comes_true(action text, condition text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  holds boolean;
+BEGIN
+  FOR i IN 1..2000 LOOP
+    EXECUTE format('SELECT coalesce((SELECT %s FROM pev_approval WHERE action_id = %L), false)', condition, action) INTO holds;
+    EXIT WHEN holds;
+    PERFORM pg_sleep(0.01);
+  END LOOP;
+  RETURN holds;
+END
+$$;
+CREATE FUNCTION is_denied(action text, test text) RETURNS text LANGUAGE sql AS $$SELECT ok(comes_true(action, 'decision = ''denied'''), test)$$;
+\if :preloaded
+SELECT plan(21);
+
+-- The first event of the database starts the notifier, which may look before that event is there.
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('first')) \g /dev/null
+SELECT is_denied('first', 'an action is denied when its time has run out, with the first event of a database');
+SELECT results_eq($$SELECT reason, decided_by, decided_at >= deadline, decided_at < deadline + interval '5 s' FROM pev_approval$$, $$VALUES ('timeout', NULL::text, true, true)$$,
+  'by nobody, and not before');
+SELECT results_eq($$SELECT event_data - 'type' FROM pev_events('session:s', 'tier3_approval_resolved')$$,
+  $$VALUES ('{"message_id": "m", "session_id": "s", "tier3_approval_resolved": {"action_id": "first", "decision": "denied", "reason": "timeout"}}'::jsonb)$$, 'with an event of the same message');
+-- An earlier deadline after a later one, two in one stream, and many.
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('hour', 3600)), ask_soon('session:s', 'second'), ask_soon('session:s', 'third') \g /dev/null
+SELECT count(ask_soon('session:s' || n, 'many' || n)::text) FROM generate_series(1, 100) n \g /dev/null
+SELECT is_denied('many100', 'so are many');
+SELECT is_denied('third', 'and two of one stream');
+SELECT results_eq($$SELECT count(*), count(DISTINCT decided_at), sum((SELECT count(*) FROM assistant_architect_events e WHERE e.event_data->'tier3_approval_resolved'->>'action_id' = action_id))::bigint
+  FROM pev_approval WHERE decision = 'denied'$$, 'VALUES (103::bigint, 103::bigint, 103::bigint)', 'each with one event');
+SELECT is((SELECT decision FROM pev_approval WHERE action_id = 'hour'), NULL, 'but not what has time yet');
+
+-- A turn that somebody else has, and a table that is locked.
+BEGIN;
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('held')) \g /dev/null
+COMMIT;
+BEGIN;
+SELECT pev_emit('session:s', 'llm_token', '{"message_id": "m", "text": "t"}') \g /dev/null
+SELECT ask_soon('session:t', 'free') \g /dev/null
+SELECT comes_true('held', 'clock_timestamp() > deadline + interval ''0.3 s''') \g /dev/null
+SELECT is((SELECT decision FROM pev_approval WHERE action_id = 'held'), NULL, 'nothing comes into a stream whose turn another transaction has');
+COMMIT;
+SELECT is_denied('held', 'it is denied after that');
+SELECT is_denied('free', 'and what a commit brings whose time has run out meanwhile');
+BEGIN;
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('locked')) \g /dev/null
+COMMIT;
+BEGIN;
+LOCK TABLE pev_approval;
+SELECT comes_true('locked', 'clock_timestamp() > deadline + interval ''0.3 s''') \g /dev/null
+COMMIT;
+SELECT is_denied('locked', 'it waits for who has locked the table');
+BEGIN;
+SELECT ask_soon('session:s', 'renamed') \g /dev/null
+ALTER TABLE pev_approval RENAME TO approvals;
+COMMIT;
+SELECT pg_sleep(0.3) \g /dev/null
+ALTER TABLE approvals RENAME TO pev_approval;
+SELECT is_denied('renamed', 'it survives a table that is not there');
+
+-- What is refused stops nothing else.
+SELECT pev_register_stream_kind('any', 'carries all') \g /dev/null
+BEGIN;
+SELECT ask_soon('any:x', 'shut'), ask_soon('session:u', 'open') \g /dev/null
+SELECT pev_emit('any:x', 'Result', '{"summary": "s"}') \g /dev/null
+COMMIT;
+SELECT is_denied('open', 'a stream that has been closed stops no other');
+SELECT is((SELECT decision FROM pev_approval WHERE action_id = 'shut'), NULL, 'and takes no denial');
+
+-- Whose rights: triggers that an owner adds run with the owner's.
+CREATE ROLE deadline_owner;
+CREATE TABLE seen (who name);
+GRANT ALL ON seen, pev_stream TO deadline_owner;
+GRANT CREATE ON SCHEMA public TO deadline_owner;
+ALTER TABLE assistant_architect_events OWNER TO deadline_owner;
+ALTER TABLE pev_approval OWNER TO deadline_owner;
+SET ROLE deadline_owner;
+CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NEW; END$$;
+CREATE TRIGGER see AFTER INSERT ON assistant_architect_events FOR EACH ROW WHEN (new.event_type = 'tier3_approval_resolved') EXECUTE FUNCTION see();
+SELECT ask_soon('session:s', 'owned') \g /dev/null
+RESET ROLE;
+SELECT is_denied('owned', 'a table with triggers of its owner takes a denial');
+SELECT results_eq('SELECT who FROM seen', 'VALUES (''deadline_owner''::name)', 'which run as the owner');
+DROP TRIGGER see ON assistant_architect_events;
+DROP FUNCTION see();
+ALTER TABLE assistant_architect_events OWNER TO CURRENT_USER;
+ALTER TABLE pev_approval OWNER TO CURRENT_USER;
+DROP TABLE seen;
+DROP OWNED BY deadline_owner;
+DROP ROLE deadline_owner;
+
+-- The notifier dies: the next one looks when it starts.
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('orphan')) \g /dev/null
+SELECT pg_terminate_backend(pid, 5000) FROM pev_notifier_status WHERE database = :'here' \g /dev/null
+SELECT comes_true('orphan', 'clock_timestamp() > deadline') \g /dev/null
+SELECT pev_emit('session:s', 'llm_token', '{"message_id": "m", "text": "t"}') \g /dev/null
+SELECT is_denied('orphan', 'the next notifier denies what one that ended has left');
+
+-- With a prepared transaction.
+\if :two_phase
+BEGIN;
+SELECT ask_soon('session:p', 'prepared') \g /dev/null
+PREPARE TRANSACTION 'pev_deadline';
+COMMIT PREPARED 'pev_deadline';
+SELECT is_denied('prepared', 'what COMMIT PREPARED brings is denied, too');
+\else
+SELECT skip('max_prepared_transactions is 0', 1);
+\endif
+
+-- Without it, by hand.
+SET pev.notifier = off;
+SELECT pg_terminate_backend(pid, 5000) FROM pev_notifier_status WHERE database = :'here' \g /dev/null
+SELECT ask_soon('session:s', 'by hand') \g /dev/null
+SELECT comes_true('by hand', 'clock_timestamp() > deadline') \g /dev/null
+SET client_min_messages = error;
+SELECT is(pev_deny_expired_approvals(), 1, 'pev.notifier = off: pev_deny_expired_approvals() does it');
+SET client_min_messages = warning;
+RESET pev.notifier;
+
+-- The extension goes, with what waits, and comes.
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('gone')) \g /dev/null
+SET statement_timeout = '10s';
+DROP EXTENSION pev CASCADE;
+SELECT pass('DROP EXTENSION is not held up by actions that wait');
+RESET statement_timeout;
+CREATE EXTENSION pev;
+SELECT ask_soon('session:s', 'anew') \g /dev/null
+SELECT is_denied('anew', 'it goes on in the extension made anew');
+\else
+SELECT plan(2);
+SELECT pev_emit('session:s', 'tier3_approval_required', ask('alone')) \g /dev/null
+SELECT comes_true('alone', 'clock_timestamp() > deadline') \g /dev/null
+SELECT is((SELECT decision FROM pev_approval), NULL, 'without the notifier nobody denies');
+SELECT is(pev_deny_expired_approvals(), 1, 'but pev_deny_expired_approvals()');
+\endif
+SELECT * FROM finish();
