@@ -181,10 +181,10 @@ enter_request(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	Datum *values = slot->tts_values;
 
 	if (find_row(catalog, approvals, action_id) != NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
-						errmsg("approval of action \"%s\" has been asked for already",
-							   text_to_cstring(action_id)),
-						errhint("Give each action an action_id of its own.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_UNIQUE_VIOLATION),
+				 errmsg("action \"%s\" has been asked for already", text_to_cstring(action_id)),
+				 errhint("Give each action an action_id of its own.")));
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, sizeof(bool) * slot->tts_tupleDescriptor->natts);
 	memset(slot->tts_isnull, false, sizeof(bool) * APPROVALS_DEADLINE);
@@ -244,12 +244,12 @@ check_undecided(const Approval *approval, bool timeout, TimestampTz created_at)
 	if (timeout && created_at < approval->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the time of action \"%s\" has not run out", action),
+				 errmsg("action \"%s\" still has time", action),
 				 errdetail("It can be decided until %s.", timestamptz_to_str(approval->deadline))));
 	if (!timeout && !in_time && created_at >= approval->deadline)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the time of action \"%s\" has run out", action),
+				 errmsg("action \"%s\" has no time left", action),
 				 errdetail("It could be decided until %s.", timestamptz_to_str(approval->deadline)),
 				 errhint("pev_approve() denies it now.")));
 }

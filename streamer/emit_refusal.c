@@ -53,6 +53,9 @@ static const Rule rules[] = {
 	{"22023", "stream \"", 400, TELL_DETAIL, false}, /* that cannot be a job's channel */
 	{"54000", "payload of a job ", 413, TELL_DETAIL, false},
 	{"55000", "stream ", 409, TELL_DETAIL, false},
+	{"55000", "action ", 409, TELL_DETAIL, false},
+	{"23505", "action ", 409, TELL_DETAIL, false},
+	{"42704", "action ", 422, TELL_DETAIL, false},
 	{"22", "", 422, TELL_MESSAGE, false},
 	{"23", "", 422, TELL_MESSAGE, false},
 	{"27000", "", 422, TELL_MESSAGE, false},

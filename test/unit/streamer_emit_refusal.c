@@ -77,6 +77,9 @@ test_others(void)
 	EmitError payload = {"54000", "payload of a job is too large", "It takes 9 bytes.", NULL};
 	EmitError kind = {"42704", "stream kind \"k\" is not declared", "No row.", NULL};
 	EmitError closed = {"55000", "stream 7 is closed", "Its event 3 (\"t\") ended it.", NULL};
+	EmitError decided = {"55000", "action \"a\" has been decided", "It was denied.", NULL};
+	EmitError again = {"23505", "action \"a\" has been asked for already", NULL, NULL};
+	EmitError unknown = {"42704", "action \"a\" is not known", "Nobody asked.", NULL};
 	EmitError check = {"23514", "new row violates check constraint \"c\"",
 					   "Failing row contains (secret).", NULL};
 
@@ -104,6 +107,14 @@ test_others(void)
 	is_refusal(&closed, false, 409, false,
 			   "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\"detail\":"
 			   "\"stream 7 is closed. Its event 3 (\\\"t\\\") ended it.\"}\n");
+	is_refusal(&decided, false, 409, false,
+			   "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\"detail\":"
+			   "\"action \\\"a\\\" has been decided. It was denied.\"}\n");
+	is_refusal(&again, false, 409, false,
+			   "{\"type\":\"about:blank\",\"title\":\"Conflict\",\"status\":409,\"detail\":"
+			   "\"action \\\"a\\\" has been asked for already.\"}\n");
+	is_refusal(&unknown, false, 422, false,
+			   UNPROCESSABLE "\"action \\\"a\\\" is not known. Nobody asked.\"}\n");
 	is_refusal(&check, false, 422, false,
 			   UNPROCESSABLE "\"new row violates check constraint \\\"c\\\".\"}\n");
 }
