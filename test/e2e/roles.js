@@ -13,7 +13,7 @@ export function readmeSql(words) {
   return blocks[0];
 }
 
-/** Make the roles that the README shows: pev_emitter, pev_orchestrator, pev_reader and pev_streamer. */
+/** Make the roles that the README shows: pev_emitter, pev_orchestrator, pev_approver, pev_reader and pev_streamer. */
 export const makeRoles = (db) => db.query(readmeSql('CREATE ROLE pev_streamer'));
 
 /** The connection string of another user. */

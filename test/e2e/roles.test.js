@@ -9,8 +9,8 @@ import { Database, SseClient, Streamer, request, test } from './harness.js';
 import { KeyRing } from './jwt.js';
 import { dsnOf, makeRoles, readmeSql } from './roles.js';
 
-const ROLES = ['pev_emitter', 'pev_orchestrator', 'pev_reader', 'pev_streamer'];
-const EMITTERS = ['pev_emitter', 'pev_orchestrator'];
+const ROLES = ['pev_emitter', 'pev_orchestrator', 'pev_approver', 'pev_reader', 'pev_streamer'];
+const EMITTERS = ['pev_emitter', 'pev_orchestrator', 'pev_approver'];
 const ring = new KeyRing();
 const started = { type: 'upload_started', data: { jobId: 'j' } };
 let db;
@@ -79,6 +79,9 @@ test("each role has the rights that the README grants it, on pev's own, and no o
   assert.deepEqual(await held('pev_orchestrator'), [
     'DELETE pev_idempotency', 'INSERT assistant_architect_events', 'INSERT pev_idempotency', 'INSERT pev_plan', 'SELECT pev_idempotency', 'UPDATE pev_idempotency',
   ]);
+  assert.deepEqual(await held('pev_approver'), [
+    'DELETE pev_idempotency', 'INSERT assistant_architect_events', 'INSERT pev_idempotency', 'SELECT pev_approval', 'SELECT pev_idempotency', 'UPDATE pev_idempotency',
+  ]);
   assert.deepEqual(await held('pev_reader'), ['SELECT assistant_architect_events', 'SELECT pev_executions', 'SELECT pev_stream']);
   assert.deepEqual(await held('pev_streamer'), [
     'EXECUTE pev_redeem_ticket', 'SELECT assistant_architect_events', 'SELECT pev_revoked_token', 'SELECT pev_stream',
@@ -99,6 +102,13 @@ const TRIED = [
   [`SELECT pev_plan(2, '[{"name": "a"}]')`, 'pev_orchestrator'],
   ['SELECT * FROM pev_plan'],
   ['UPDATE pev_plan SET tokens = 0'],
+  ['SELECT * FROM pev_approval', 'pev_approver'],
+  ["SELECT * FROM pev_approve('a', 'approved', 'ann')", 'pev_approver'],
+  ['SELECT pev_deny_expired_approvals()', 'pev_approver'],
+  ['DELETE FROM pev_approval'],
+  ["UPDATE pev_approval SET decision = 'approved'"],
+  ["SELECT * FROM pev_sub_agents('session:s')", 'pev_reader', 'pev_streamer'],
+  ['SELECT * FROM pev_check_flow(1)', 'pev_reader', 'pev_streamer'],
   ['SELECT * FROM pev_events(1)', 'pev_reader', 'pev_streamer'],
   ["SELECT * FROM pev_execution('user:new')", 'pev_reader'],
   ['SELECT * FROM assistant_architect_events', 'pev_reader', 'pev_streamer'],
@@ -128,6 +138,7 @@ const TRIED = [
 ];
 
 test('each role can do what it is for, and nothing else', async () => {
+  await db.emit('session:s', 'tier3_approval_required', { message_id: 'm', tier3_approval: { action_id: 'a', tool_name: 't', reasoning: 'r', timeout_secs: 3600 } });
   for (const [statement, ...may] of TRIED) {
     for (const role of ROLES) {
       const outcome = await as(role, statement);
@@ -135,7 +146,7 @@ test('each role can do what it is for, and nothing else', async () => {
       else assert.equal(outcome, '42501', `${role}: ${statement}`);
     }
   }
-  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), 9);
+  assert.equal(await db.value('SELECT count(*) FROM assistant_architect_events'), 15);
 });
 
 test('the streamer serves, redeems tickets and emits by these roles', async () => {
