@@ -326,6 +326,7 @@ on_failure(MemoryContext caller)
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(caller);
+	pgstat_report_activity(STATE_IDLE, NULL);
 	look_at = DT_NOEND;
 	look_after((int64) FAILED_RETRY_MS << Min(failures, FAILED_DOUBLINGS));
 	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)

@@ -105,3 +105,25 @@ test('a plan is replicated with its events, and nothing is computed twice', asyn
   await local('Result', { summary: 's' });
   assert.deepEqual(await subscriber.query('SELECT * FROM pev_plan'), []);
 });
+
+test('an action and its outcome are replicated with their events, and the subscriber denies nothing', async () => {
+  const ask = (action, secs) => ({ message_id: 'm', tier3_approval: { action_id: action, tool_name: 't', reasoning: 'r', timeout_secs: secs } });
+  const batches = () => subscriber.value('SELECT batches FROM pev_notifier_status WHERE database = current_database()');
+  const rows = (db) => Promise.all([db.expected(7), db.query("SELECT * FROM pev_approval WHERE action_id = 'a'")]);
+  await publisher.emit(7, 'tier3_approval_required', { session_id: 's', ...ask('a', 1) });
+  await applied();
+  await subscriber.query('ALTER SUBSCRIPTION mine DISABLE');
+  await poll(() => publisher.value("SELECT decision FROM pev_approval WHERE action_id = 'a'"), 'the denial');
+  // an action of its own has the subscriber's notifier look; a second time, for it to be through with the first
+  for (const action of ['own', 'own too']) {
+    const before = await batches();
+    await session.query('SELECT pev_emit(8, $1, $2)', ['tier3_approval_required', JSON.stringify({ session_id: 's', ...ask(action, 3600) })]);
+    await poll(async () => await batches() > before, 'the notifier');
+  }
+  const [, [pending]] = await rows(subscriber);
+  assert.deepEqual([pending.decision, (await subscriber.expected(7)).length], [null, 1]);
+  await subscriber.query('ALTER SUBSCRIPTION mine ENABLE');
+  await applied();
+  assert.deepEqual(await rows(subscriber), await rows(publisher));
+  assert.equal((await rows(subscriber))[1][0].reason, 'timeout');
+});
