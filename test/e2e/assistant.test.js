@@ -87,15 +87,16 @@ test('a lesson is planned: a page that waits and one that comes later see all of
   for (const event of LESSON.slice(0, 8)) assert.notEqual(await emit(id, ...event), null);
   const late = openPage(id);
   await poll(() => late.calls.length > 0, 'the late page having the history');
-  for (const event of LESSON.slice(8)) assert.notEqual(await emit(id, ...event), null);
-  await subscriber.toEnd();
-  assert.deepEqual(story(id, subscriber.events), LESSON);
   // the page of the documentation leaves at the first error, recoverable or not
-  const shown = expectedCalls(LESSON.slice(0, 1 + LESSON.findIndex(([type]) => type === 'execution-error')));
+  const error = 1 + LESSON.findIndex(([type]) => type === 'execution-error');
+  for (const event of LESSON.slice(8, error)) assert.notEqual(await emit(id, ...event), null);
   for (const { calls, closed } of [page, late]) {
     await closed();
-    assert.deepEqual(calls, shown);
+    assert.deepEqual(calls, expectedCalls(LESSON.slice(0, error)));
   }
+  for (const event of LESSON.slice(error)) assert.notEqual(await emit(id, ...event), null);
+  await subscriber.toEnd();
+  assert.deepEqual(story(id, subscriber.events), LESSON);
   await assertHistory(id, subscriber);
 });
 
