@@ -19,6 +19,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/pg_database.h"
 #include "commands/async.h"
 #include "commands/dbcommands.h"
@@ -55,6 +56,7 @@ static bool notifier_enabled = true; /* pev.notifier */
 static int my_slot = -1;             /* of this session's database, once found */
 static ProcessUtility_hook_type previous_utility_hook = NULL;
 
+PG_FUNCTION_INFO_V1(pev_start_notifier);
 PGDLLEXPORT void pev_notifier_main(Datum arg);
 
 /* Ask the postmaster for a notifier; the slot is reserved. */
@@ -101,6 +103,13 @@ notifier_ready(void)
 	if (notifier_available() && notifier_reserve(MyDatabaseId, &index))
 		launch(index);
 	return false;
+}
+
+/* pev_start_notifier(): ask for this database's notifier, if it has none; does it run? */
+Datum
+pev_start_notifier(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!RecoveryInProgress() && notifier_ready());
 }
 
 /* Has the notifier that notifier_ready() found room for a commit's unstored events? */

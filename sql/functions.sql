@@ -493,5 +493,22 @@ COMMENT ON COLUMN pev_notifier_status.changed_at IS 'when state last changed';
 ALTER VIEW pev_notifier_status OWNER TO @extowner@;
 GRANT SELECT ON pev_notifier_status TO PUBLIC;
 
+CREATE FUNCTION pev_start_notifier() RETURNS boolean
+  LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_start_notifier() IS
+  'ask for this database''s notifier, as its first event does; whether it runs already; false without shared_preload_libraries';
+
+-- A notifier that ended, with the server or alone, is missed by the actions that wait (approval.sql)
+-- until the next event.  Streamers ask for it now and then; they need no right on the table.
+CREATE FUNCTION pev_watch_approvals() RETURNS boolean
+  LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+  AS $$
+    SELECT @extschema@.pev_start_notifier()
+    WHERE EXISTS (SELECT FROM @extschema@.pev_approval a WHERE a.decision IS NULL)
+  $$;
+COMMENT ON FUNCTION pev_watch_approvals() IS
+  'see to it that the notifier runs if actions wait for approval: whether it does already; NULL: none waits';
+ALTER FUNCTION pev_watch_approvals() OWNER TO @extowner@;
+
 -- Whoever listens knows keys by the numbers they had in an extension that was dropped.
 NOTIFY pev, 'new';

@@ -62,6 +62,7 @@ static const LinkStatement db_statements[DB_STATEMENTS] = {
 					"SELECT w.ord, ceil(date_part('epoch',"
 					"  @schema@.pev_redeem_ticket(decode(w.hash, 'hex'), w.key)))::bigint"
 					" FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(hash, key, ord)"},
+	[DB_WATCH] = {"pev_watch", "SELECT @schema@.pev_watch_approvals()"},
 	/* what is told is lost in a crash anyway, so nobody need wait for the disk */
 	[DB_TELL] = {"pev_tell", "SELECT set_config('synchronous_commit', 'off', true),"
 							 " pg_notify('pev_presence', $1::text)"},
@@ -81,7 +82,8 @@ static const char db_settings_presence[] = DB_SETTINGS "; LISTEN pev_presence";
  * at if the planner sees that its result is null.
  */
 static const char db_check_access[] =
-	"SELECT @schema@.pev_redeem_ticket(decode(r.jti, 'hex'), s.key)"
+	"SELECT @schema@.pev_redeem_ticket(decode(r.jti, 'hex'), s.key),"
+	" @schema@.pev_watch_approvals()"
 	" FROM @schema@.assistant_architect_events, @schema@.pev_stream s,"
 	" @schema@.pev_event_type, @schema@.pev_revoked_token r LIMIT 0";
 

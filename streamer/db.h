@@ -27,6 +27,7 @@ typedef enum DbStatement
 	DB_TYPES,   /* all type names */
 	DB_REVOKED, /* $1 xid8: transactions seen; then id, expiry of those revoked by others, if any */
 	DB_TICKETS, /* $1 text[] hashes in hexadecimal, $2 text[] keys: ord, expiry or NULL */
+	DB_WATCH,   /* nothing: denials by time-out are seen to */
 	DB_TELL,    /* $1 text: tells other streamers; nothing; only with presence, hence the last */
 	DB_STATEMENTS
 } DbStatement;

@@ -35,6 +35,7 @@ static struct
 	Timer poll_timer;
 	size_t turn; /* which kind of query is next */
 	bool rung;   /* while it was not known which stream has which id */
+	bool watch;  /* denials by time-out are to be seen to */
 } feed;
 
 /* Something may have happened in any stream. */
@@ -145,6 +146,7 @@ feed_on_poll(void *arg)
 	if (!db_is_up())
 		return;
 	revoked_want();
+	feed.watch = true;
 	TAILQ_FOREACH(stream, hub_streams(), all_link)
 	{
 		if (stream->closed_at == 0 && loop_now() - stream->read_time >= feed.poll)
@@ -160,6 +162,7 @@ feed_on_ready(void)
 	revoked_start();
 	lookup_everything();
 	gossip_connect();
+	feed.watch = true;
 	feed_comment("the database is there");
 }
 
@@ -176,11 +179,32 @@ feed_on_lost(void)
 	hub_forget_lingering();
 }
 
-/* A notification has been sent: the row says nothing. */
+/* Its row says nothing. */
 static void
-feed_on_told(const PGresult *row)
+feed_on_row(const PGresult *row)
 {
 	(void) row;
+}
+
+static void
+feed_on_watched(bool ok)
+{
+	(void) ok;
+}
+
+/*
+ * See to it that somebody denies actions whose time runs out.  The notifier does,
+ * but what has ended it, as a restart of the server, leaves nobody to start it
+ * before the next event.
+ */
+static bool
+feed_send_watch(void)
+{
+	if (!feed.watch)
+		return false;
+	feed.watch = false;
+	db_send(DB_WATCH, 0, NULL, feed_on_row, feed_on_watched);
+	return true;
 }
 
 static void
@@ -202,7 +226,7 @@ feed_send_gossip(void)
 	buf_init(&payload);
 	gossip_take(&payload);
 	params[0] = payload.data;
-	db_send(DB_TELL, 1, params, feed_on_told, feed_on_gossip);
+	db_send(DB_TELL, 1, params, feed_on_row, feed_on_gossip);
 	buf_free(&payload);
 	return true;
 }
@@ -213,7 +237,7 @@ feed_pump(void)
 {
 	static bool (*const kinds[])(void) = {reader_send_tails, reader_send_pages, lookup_send,
 										  newid_send,        lookup_send_types, lookup_send_rest,
-										  ticket_send,       feed_send_gossip};
+										  ticket_send,       feed_send_gossip,  feed_send_watch};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
 	/* Out of turn: nobody is sent an event who has no right to it any more. */

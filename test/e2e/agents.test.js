@@ -156,6 +156,20 @@ test('a session with two messages at once, a sub-agent, and two approvals', asyn
   await stack.pool.end();
 });
 
+test('an action waits across a restart of the server, and is denied though nobody emits anything', async () => {
+  const client = await SseClient.open(`${stack.streamer.url}/events/session:restart`);
+  await stack.db.emit('session:restart', 'tier3_approval_required', {
+    message_id: 'm_1', tier3_approval: { action_id: 'restart', tool_name: 'shell', reasoning: 'deletes', timeout_secs: 2 },
+  });
+  await stack.db.stopServer('immediate');
+  await stack.db.startServer();
+  await client.received(2);
+  assert.deepEqual(JSON.parse(client.events[1].data), envelope('restart', 'm_1', 'tier3_approval_resolved', {
+    action_id: 'restart', decision: 'denied', reason: 'timeout',
+  }));
+  client.close();
+});
+
 test('a session in disorder is stored as it is, and reported', async () => {
   const session = 'disorder';
   const events = [

@@ -67,6 +67,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_register_job_kind(kind text, description text, events text DEFAULT NULL::text, max_attempts integer DEFAULT 5, backoff interval DEFAULT ''00:00:01''::interval)', 'void', 'vu'),
   ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
   ('pev_revoke_token(token text, expires timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'void', 'vu'),
+  ('pev_start_notifier()', 'boolean', 'vr'),
   ('pev_stream_id(key text)', 'bigint', 'ss strict'),
   ('pev_stream_id(key uuid)', 'bigint', 'ss strict'),
   ('pev_stream_key_parse(key text, OUT id bigint, OUT canonical text)', 'record', 'is strict'),
@@ -84,11 +85,12 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_try_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_try_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_try_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),
-  ('pev_validate(type text, data jsonb, OUT path text, OUT keyword text, OUT message text)', 'SETOF record', 'ss')$$,
+  ('pev_validate(type text, data jsonb, OUT path text, OUT keyword text, OUT message text)', 'SETOF record', 'ss'),
+  ('pev_watch_approvals()', 'boolean', 'vr')$$,
   'functions, their results and properties');
 SELECT set_eq($$SELECT format('%s: %s %s', pg_get_userbyid(proowner), oid::regprocedure, proconfig) FROM function WHERE prosecdef$$,
   ARRAY(SELECT format('%s: %s {"search_path=pg_catalog, pg_temp"}', current_user, f)
-        FROM unnest(ARRAY['pev_redeem_ticket(bytea,text)', 'pev_revoke_token(text,timestamp with time zone)', 'pev_ticket(text,interval,interval)']) f),
+        FROM unnest(ARRAY['pev_redeem_ticket(bytea,text)', 'pev_revoke_token(text,timestamp with time zone)', 'pev_ticket(text,interval,interval)', 'pev_watch_approvals()']) f),
   'these run with the extension owner''s rights, whatever the search_path, and no others');
 SELECT is_empty('SELECT signature FROM function WHERE proname NOT LIKE ''pev\_%''', 'all begin with pev_');
 SELECT is_empty($$SELECT signature FROM function WHERE prorettype <> 'trigger'::regtype AND NOT has_function_privilege('public', oid, 'EXECUTE')

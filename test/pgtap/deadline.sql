@@ -40,7 +40,7 @@ BEGIN
 END
 $$;
 \if :preloaded
-SELECT plan(22);
+SELECT plan(26);
 
 -- The first event of the database starts the notifier, which may look before that event is there.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('first')) \g /dev/null
@@ -146,6 +146,23 @@ SELECT is(pev_deny_expired_approvals(), 1, 'pev.notifier = off: pev_deny_expired
 SET client_min_messages = warning;
 RESET pev.notifier;
 
+-- One that has ended is started for what waits, and for nothing else, by whoever has no right at all.
+SELECT pg_terminate_backend(pid, 5000) FROM pev_notifier_status WHERE database = :'here' \g /dev/null
+DELETE FROM pev_approval;
+CREATE ROLE deadline_watcher;
+SET ROLE deadline_watcher;
+SELECT is(pev_watch_approvals(), NULL, 'no action waits: no notifier is started');
+RESET ROLE;
+SET pev.notifier = off;
+SELECT ask_soon('session:s', 'watched') \g /dev/null
+SELECT is(pev_start_notifier(), false, 'pev.notifier = off: none is started');
+RESET pev.notifier;
+SET ROLE deadline_watcher;
+SELECT is(pev_watch_approvals(), false, 'an action waits: it is started');
+RESET ROLE;
+SELECT is_denied('watched', 'and denies it');
+DROP ROLE deadline_watcher;
+
 -- The extension goes, with what waits, and comes.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('gone')) \g /dev/null
 SET statement_timeout = '10s';
@@ -156,9 +173,10 @@ CREATE EXTENSION pev;
 SELECT ask_soon('session:s', 'anew') \g /dev/null
 SELECT is_denied('anew', 'it goes on in the extension made anew');
 \else
-SELECT plan(2);
+SELECT plan(3);
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('alone')) \g /dev/null
 SELECT comes_true('alone', 'clock_timestamp() > deadline') \g /dev/null
+SELECT is(pev_watch_approvals(), false, 'there is no notifier to be started');
 SELECT is((SELECT decision FROM pev_approval), NULL, 'without the notifier nobody denies');
 SELECT is(pev_deny_expired_approvals(), 1, 'but pev_deny_expired_approvals()');
 \endif
