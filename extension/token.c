@@ -342,10 +342,28 @@ append_job_kinds(StringInfo claims, ArrayType *kinds)
 	appendStringInfoChar(claims, ']');
 }
 
-/* The claims of a token, as JSON; enqueue is NULL for no kind of job. */
+/* Append a claim that is text, unless the argument is NULL. */
 static void
-build_claims(StringInfo claims, char *pattern, const Interval *ttl, bool emit, char *sub,
-			 ArrayType *enqueue)
+append_text_claim(StringInfo claims, const char *claim, FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return;
+	appendStringInfo(claims, ",\"%s\":", claim);
+	append_json_string(claims, text_to_cstring(PG_GETARG_TEXT_PP(arg)));
+}
+
+/* Append a claim that names one stream, or some by a pattern. */
+static void
+append_stream_claim(StringInfo claims, const char *claim, char *pattern)
+{
+	appendStringInfo(claims, ",\"%s\":[", claim);
+	append_json_string(claims, pattern);
+	appendStringInfoChar(claims, ']');
+}
+
+/* Begin the claims of a token with those that every one has. */
+static void
+begin_claims(StringInfo claims, const Interval *ttl)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz end =
@@ -357,28 +375,11 @@ build_claims(StringInfo claims, char *pattern, const Interval *ttl, bool emit, c
 	id[UUID_TEXT_LEN] = '\0';
 	appendStringInfo(claims, "{\"iat\":" INT64_FORMAT ",\"exp\":" INT64_FORMAT ",\"jti\":\"%s\"",
 					 (int64) timestamptz_to_time_t(now), (int64) timestamptz_to_time_t(end), id);
-	if (sub != NULL)
-	{
-		appendStringInfoString(claims, ",\"sub\":");
-		append_json_string(claims, sub);
-	}
-	appendStringInfoString(claims, ",\"pev.read\":[");
-	append_json_string(claims, pattern);
-	appendStringInfoChar(claims, ']');
-	if (emit)
-	{
-		appendStringInfoString(claims, ",\"pev.emit\":[");
-		append_json_string(claims, pattern);
-		appendStringInfoChar(claims, ']');
-	}
-	if (enqueue != NULL)
-		append_job_kinds(claims, enqueue);
-	appendStringInfoChar(claims, '}');
 }
 
 /*
- * pev_token(stream text, ttl interval, emit boolean, sub text, enqueue text[])
- * returns text
+ * pev_token(stream text, ttl interval, emit boolean, sub text, enqueue text[],
+ * name text) returns text
  */
 Datum
 pev_token(PG_FUNCTION_ARGS)
@@ -394,16 +395,22 @@ pev_token(PG_FUNCTION_ARGS)
 	pattern = canonical_pattern(PG_GETARG_TEXT_PP(0));
 	check_lifetime(PG_GETARG_INTERVAL_P(1), "ttl");
 	initStringInfo(&claims);
-	build_claims(&claims, pattern, PG_GETARG_INTERVAL_P(1), PG_GETARG_BOOL(2),
-				 PG_ARGISNULL(3) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(3)),
-				 PG_ARGISNULL(4) ? NULL : PG_GETARG_ARRAYTYPE_P(4));
+	begin_claims(&claims, PG_GETARG_INTERVAL_P(1));
+	append_text_claim(&claims, "sub", fcinfo, 3);
+	append_text_claim(&claims, "name", fcinfo, 5);
+	append_stream_claim(&claims, "pev.read", pattern);
+	if (PG_GETARG_BOOL(2))
+		append_stream_claim(&claims, "pev.emit", pattern);
+	if (!PG_ARGISNULL(4))
+		append_job_kinds(&claims, PG_GETARG_ARRAYTYPE_P(4));
+	appendStringInfoChar(&claims, '}');
 	initStringInfo(&token);
 	append_base64url(&token, (const unsigned char *) header, strlen(header));
 	appendStringInfoChar(&token, '.');
 	append_base64url(&token, (const unsigned char *) claims.data, claims.len);
 	append_signature(&token);
 	if (token.len > TOKEN_MAX)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("sub is too long"),
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("sub or name is too long"),
 						errdetail("A token takes at most %d bytes.", TOKEN_MAX)));
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(token.data, token.len));
 }

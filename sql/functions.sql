@@ -345,21 +345,24 @@ COMMENT ON FUNCTION pev_register_stream_kind(text, text, text[]) IS
 -- and runs with the owner's rights, so that a backend which makes tickets needs none on the tables.
 
 CREATE FUNCTION pev_token(stream text, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL,
+                          name text DEFAULT NULL) RETURNS text
   LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME';
 CREATE FUNCTION pev_token(stream bigint, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL,
+                          name text DEFAULT NULL) RETURNS text
   LANGUAGE sql VOLATILE PARALLEL SAFE
-  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue) $$;
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue, name) $$;
 CREATE FUNCTION pev_token(stream uuid, ttl interval DEFAULT '15 min', emit boolean DEFAULT false,
-                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL) RETURNS text
+                          sub text DEFAULT NULL, enqueue text[] DEFAULT NULL,
+                          name text DEFAULT NULL) RETURNS text
   LANGUAGE sql VOLATILE PARALLEL SAFE
-  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue) $$;
-COMMENT ON FUNCTION pev_token(text, interval, boolean, text, text[]) IS
-  'sign a JSON Web Token for a stream, "prefix:*" or "*", good for ttl (1 s to 30 days), to read or also to emit, and to queue jobs of the kinds enqueue ("*": of all), for the user sub; raises 22003, 22004, 22023, 54000, 55000, 58030';
-COMMENT ON FUNCTION pev_token(bigint, interval, boolean, text, text[]) IS
+  AS $$ SELECT @extschema@.pev_token(stream::text, ttl, emit, sub, enqueue, name) $$;
+COMMENT ON FUNCTION pev_token(text, interval, boolean, text, text[], text) IS
+  'sign a JSON Web Token for a stream, "prefix:*" or "*", good for ttl (1 s to 30 days), to read or also to emit, and to queue jobs of the kinds enqueue ("*": of all), for the user sub, who is called name; raises 22003, 22004, 22023, 54000, 55000, 58030';
+COMMENT ON FUNCTION pev_token(bigint, interval, boolean, text, text[], text) IS
   'sign a JSON Web Token for a stream; raises 22004, 22023, 54000, 55000, 58030';
-COMMENT ON FUNCTION pev_token(uuid, interval, boolean, text, text[]) IS
+COMMENT ON FUNCTION pev_token(uuid, interval, boolean, text, text[], text) IS
   'sign a JSON Web Token for the stream named by a UUID; raises 22004, 22023, 54000, 55000, 58030';
 
 CREATE FUNCTION pev_token_id(token text, OUT jti text, OUT expires timestamptz)
@@ -460,8 +463,8 @@ ALTER FUNCTION pev_ticket(bigint, interval, interval) OWNER TO @extowner@;
 ALTER FUNCTION pev_ticket(uuid, interval, interval) OWNER TO @extowner@;
 ALTER FUNCTION pev_redeem_ticket(bytea, text) OWNER TO @extowner@;
 ALTER FUNCTION pev_revoke_token(text, timestamptz) OWNER TO @extowner@;
-REVOKE ALL ON FUNCTION pev_token(text, interval, boolean, text, text[]),
-  pev_token(bigint, interval, boolean, text, text[]), pev_token(uuid, interval, boolean, text, text[]),
+REVOKE ALL ON FUNCTION pev_token(text, interval, boolean, text, text[], text),
+  pev_token(bigint, interval, boolean, text, text[], text), pev_token(uuid, interval, boolean, text, text[], text),
   pev_ticket(text, interval, interval), pev_ticket(bigint, interval, interval),
   pev_ticket(uuid, interval, interval), pev_redeem_ticket(bytea, text),
   pev_revoke_token(text, timestamptz) FROM PUBLIC;

@@ -5,7 +5,7 @@ CREATE EXTENSION pgtap;
 CREATE SCHEMA pev;
 CREATE EXTENSION pev SCHEMA pev;
 SET search_path = pev, public;
-SELECT plan(126);
+SELECT plan(128);
 
 CREATE FUNCTION from_base64url(digits text) RETURNS bytea LANGUAGE sql IMMUTABLE AS
   $$ SELECT decode(rpad(translate(digits, '-_', '+/'), (length(digits) + 3) / 4 * 4, '='), 'base64') $$;
@@ -84,7 +84,9 @@ SELECT throws_ok(format('SELECT pev_token(42, enqueue => ARRAY[%L])', kind), '22
 SELECT throws_ok('SELECT pev_token(42, enqueue => ARRAY[''a'', NULL])', '22004', 'enqueue must not hold nulls', 'a kind that is null');
 SELECT throws_ok('SELECT pev_token(42, enqueue => array_fill(''k''::text, ARRAY[65]))', '54000', 'enqueue names more than 64 kinds', '65 kinds');
 SELECT is(jsonb_array_length(part(pev_token(42, enqueue => array_fill('k'::text, ARRAY[64])), 2)->'pev.enqueue'), 64, '64 kinds');
-SELECT throws_ok('SELECT pev_token(42, sub => repeat(''x'', 8000))', '54000', 'sub is too long', 'a token has a bound');
+SELECT throws_ok('SELECT pev_token(42, sub => repeat(''x'', 8000))', '54000', 'sub or name is too long', 'a token has a bound');
+SELECT is(part(pev_token('user:u', sub => 'u', name => 'Ann "Ä"'), 2) - '{iat,exp,jti}'::text[], '{"sub": "u", "name": "Ann \"Ä\"", "pev.read": ["user:u"]}'::jsonb, 'a name');
+SELECT is(part(pev_token(42::bigint, name => 'n'), 2)->>'name', part(pev_token('0199ed5e-21a0-7c3a-9b1d-0a51f6f0a0ff'::uuid, name => 'n'), 2)->>'name', 'for every spelling of a stream');
 
 -- Taking one back.
 SELECT is((SELECT i FROM pev_token_id(:'token') i), (SELECT ROW(part(:'token', 2)->>'jti', to_timestamp((part(:'token', 2)->>'exp')::bigint))), 'a token''s id and expiry')
@@ -147,7 +149,7 @@ SELECT throws_ok(call, '42501', NULL, call) FROM unnest(ARRAY['SELECT pev_token(
   'SELECT pev_revoke_token(''x'')', 'SELECT pev_redeem_ticket('''', '''')', 'SELECT * FROM pev_ticket', 'SELECT * FROM pev_revoked_token', 'SHOW pev.jwt_secret',
   'SELECT current_setting(''pev.jwt_secret'')', 'SET pev.jwt_secret = ''0123456789abcdef0123456789abcdef''']) call;
 RESET ROLE;
-GRANT EXECUTE ON FUNCTION pev_token(text, interval, boolean, text, text[]), pev_token(bigint, interval, boolean, text, text[]),
+GRANT EXECUTE ON FUNCTION pev_token(text, interval, boolean, text, text[], text), pev_token(bigint, interval, boolean, text, text[], text),
   pev_ticket(text, interval, interval), pev_revoke_token(text, timestamptz) TO pev_test_backend;
 GRANT EXECUTE ON FUNCTION pev_redeem_ticket(bytea, text) TO pev_test_streamer;
 SET ROLE pev_test_backend;
