@@ -15,6 +15,7 @@
 #include "db.h"
 #include "doorbell.h"
 #include "feed.h"
+#include "generation.h"
 #include "gossip.h"
 #include "hub.h"
 #include "log.h"
@@ -163,6 +164,7 @@ feed_on_ready(void)
 	lookup_everything();
 	gossip_connect();
 	feed.watch = true;
+	generations_trust(true);
 	feed_comment("the database is there");
 }
 
@@ -172,6 +174,7 @@ feed_on_lost(void)
 {
 	feed_comment("the database is not available; events will follow when it is back");
 	feed.rung = false;
+	generations_trust(false);
 	gossip_disconnect();
 	newid_reset();
 	lookup_give_up();

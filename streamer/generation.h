@@ -16,9 +16,10 @@ struct Subscriber;
 typedef struct Generation Generation;
 
 extern void generations_init(int64_t idle_timeout);
+extern void generations_trust(bool known);
 extern Generation *generation_new(struct Subscriber *sub);
 extern void generation_wait(Generation *generation);
-extern bool generation_takes(Generation *generation, const Frame *frame);
+extern bool generation_takes(Generation *generation, const Frame *frame, bool of_stream);
 extern Frame *generation_farewell(const Generation *generation);
 extern void generation_free(Generation *generation);
 

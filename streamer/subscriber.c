@@ -459,7 +459,7 @@ subscriber_begin(Subscriber *sub, const Place *place, Frame *frame)
 {
 	subscriber_count_delivery(sub, frame);
 	sub->current = frame;
-	if (sub->generation != NULL && generation_takes(sub->generation, frame))
+	if (sub->generation != NULL && generation_takes(sub->generation, frame, place != NULL))
 		sub->rest = frame_ref(frame);
 	if (!sub->composite || place == NULL || sub->unknown > 0)
 		return;

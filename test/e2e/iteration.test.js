@@ -219,6 +219,26 @@ test('a generation that nothing happens to: its pages are told so, and come back
   assert.deepEqual((await elsewhere.toEnd()).events, rows);
 });
 
+test('while the database is away no generation is idle', async () => {
+  const id = crypto.randomUUID();
+  const client = await listen(id, { streamer: hasty });
+  await generate(id, complete.slice(0, 3));
+  await client.received(3);
+  await stack.db.stopServer('immediate');
+  const late = await listen(id, { streamer: hasty });
+  const end = Date.now() + 1.5 * IDLE;
+  await poll(() => Date.now() > end, 'more than the time-out');
+  await stack.db.startServer();
+  await hasty.ready();
+  await generate(id, complete.slice(3, 5));
+  const rows = await stack.db.expected(id);
+  for (const page of [client, late]) {
+    await page.received(5);
+    assert.deepEqual(page.events, rows.map((row) => event(row.data, row.id)));
+    page.close();
+  }
+});
+
 test('many idle pages, each with a generation of its own, end in time, but for one that has events', async () => {
   const ids = Array.from({ length: wrapper.length > 0 ? 20 : 200 }, () => crypto.randomUUID());
   const headers = { Authorization: `Bearer ${ring.token()}` };

@@ -142,6 +142,17 @@ test_broken(void)
 	play_end();
 }
 
+/* A client that is known to lack nothing. */
+static Subscriber *
+settle(Connection *conn, const char *target)
+{
+	Subscriber *sub = play_subscribe(conn, target);
+
+	hub_resolve(sub->places[0].stream, -1);
+	sub->places[0].stream->stale = false;
+	return sub;
+}
+
 static void
 test_idle(void)
 {
@@ -153,8 +164,9 @@ test_idle(void)
 
 	play_begin(1 << 20, 0);
 	generations_init(TIMEOUT);
+	generations_trust(true);
 
-	sub = play_subscribe(&client, TARGET);
+	sub = settle(&client, TARGET);
 	named = play_subscribe(&other, "/events/e96b74bc-aba8-4837-bb43-237fd687d18b");
 	began = loop_now();
 	ok(is_woken(sub) && loop_now() - began >= TIMEOUT - 10, "when its time is over it is woken");
@@ -164,7 +176,7 @@ test_idle(void)
 	subscriber_free(sub);
 	subscriber_free(named);
 
-	sub = play_subscribe(&client, TARGET);
+	sub = settle(&client, TARGET);
 	pass(TIMEOUT * 2 / 3);
 	store(sub, 1, "a", false);
 	is_sent(sub, "id: 1\nevent: a\ndata: 1\n\n", "any event counts");
@@ -179,7 +191,7 @@ test_idle(void)
 	is_sent(sub, idle_notice, "until nothing comes");
 	subscriber_free(sub);
 
-	sub = play_subscribe(&client, TARGET);
+	sub = settle(&client, TARGET);
 	pass(TIMEOUT * 2 / 3);
 	began = loop_now();
 	subscriber_probe(sub);
@@ -191,9 +203,75 @@ test_idle(void)
 	subscriber_free(sub);
 
 	generations_init(0);
-	sub = play_subscribe(&client, TARGET);
+	sub = settle(&client, TARGET);
 	pass(TIMEOUT * 2);
 	ok(sub->state == SUBSCRIBER_IDLE, "0 is never");
+	subscriber_free(sub);
+	play_end();
+}
+
+/* What is of no stream; what the filter holds back. */
+static void
+test_counted(void)
+{
+	Connection client = {0};
+	Subscriber *sub;
+	Frame *global;
+	int64_t began;
+
+	play_begin(1 << 20, 0);
+	generations_init(TIMEOUT);
+	generations_trust(true);
+
+	sub = settle(&client, TARGET);
+	pass(TIMEOUT * 2 / 3);
+	began = loop_now();
+	global = frame_event(0, "log_entry", 9, "G", 1, false);
+	subscriber_send_everywhere(global);
+	frame_unref(global);
+	is_sent(sub, "event: log_entry\ndata: G\n\n", "an event of no stream");
+	is_sent(sub, "", "comes");
+	ok(is_woken(sub) && loop_now() - began < TIMEOUT, "and puts nothing off");
+	is_sent(sub, idle_notice, "for the generator may be dead");
+	subscriber_free(sub);
+
+	sub = settle(&client, TARGET "?types=StreamingProgressEvent");
+	pass(TIMEOUT * 2 / 3);
+	store(sub, 1, "a", false);
+	is_sent(sub, "", "what the filter holds back");
+	began = loop_now();
+	ok(is_woken(sub) && loop_now() - began >= TIMEOUT, "counts all the same");
+	is_sent(sub, idle_notice, "until nothing comes");
+	subscriber_free(sub);
+	play_end();
+}
+
+/* While nobody knows what happens, nobody says that nothing does. */
+static void
+test_unknown(void)
+{
+	Connection client = {0};
+	Subscriber *sub;
+	int64_t began;
+
+	play_begin(1 << 20, 0);
+	generations_init(TIMEOUT);
+	sub = settle(&client, TARGET);
+	pass(TIMEOUT * 3);
+	ok(sub->state == SUBSCRIBER_IDLE, "while the database is away the time stands still");
+	generations_trust(true);
+	began = loop_now();
+	ok(is_woken(sub) && loop_now() - began >= TIMEOUT - 10, "then it runs anew");
+	is_sent(sub, idle_notice, "to its end");
+	subscriber_free(sub);
+
+	sub = settle(&client, TARGET);
+	sub->places[0].stream->reading = true;
+	pass(TIMEOUT * 3);
+	ok(sub->state == SUBSCRIBER_IDLE, "nor does it run while the stream is being read");
+	sub->places[0].stream->reading = false;
+	ok(is_woken(sub), "but after");
+	is_sent(sub, idle_notice, "it does");
 	subscriber_free(sub);
 	play_end();
 }
@@ -206,6 +284,8 @@ main(void)
 	test_pieces();
 	test_broken();
 	test_idle();
+	test_counted();
+	test_unknown();
 	alarms_close();
 	loop_close();
 	return done();
