@@ -291,6 +291,8 @@ static bool
 emit_check_body(Request *req, enum MHD_Result *answer)
 {
 	static const char often[] = "This client sends events of type \"typing\" too often.";
+	static const char many[] = "The body holds more events of type \"typing\" than --typing-rate "
+							   "ever allows at once.";
 	const char *text = req->body.len > 0 ? req->body.bytes + BODY_MARGIN : "";
 	char detail[256];
 	EmitBody body;
@@ -306,6 +308,11 @@ emit_check_body(Request *req, enum MHD_Result *answer)
 	}
 	if (body.typing == 0)
 		return true;
+	if (emitting.typing != NULL && (int64_t) body.typing > emitting.config->typing_rate)
+	{
+		*answer = emit_answer_wrong(req, MHD_HTTP_UNPROCESSABLE_CONTENT, many);
+		return false;
+	}
 	wait = rate_take(emitting.typing, req->emission->client, (int64_t) body.typing, loop_clock());
 	if (wait > 0)
 		*answer = emit_answer_often(req, often, wait);

@@ -5,7 +5,8 @@
  * Connections are made when there is more to emit than those that are there can
  * take; a streamer that nobody emits by makes none.  Only one event of a stream
  * is under way at a time: others of the same stream could do nothing but wait for
- * its turn, each with a connection that other streams need.  A job takes no turn.
+ * its turn, each with a connection that other streams need.  A job takes no turn, but
+ * those of one idempotency key wait for each other likewise.
  *
  * The queue is bounded in length and in time.  When the database is away, what
  * waits is sent back at once, and so is what comes, until it is tried again.
@@ -76,7 +77,17 @@ pool_refuse(Emission *emission, const char *why, unsigned int ms)
 	emission->done(emission);
 }
 
-/* Would it only wait for the turn of its stream, since events of that are under way? */
+/* Would the one do nothing in the database but wait for the other? */
+static bool
+emissions_collide(const Emission *one, const Emission *other)
+{
+	if (one->kind != other->kind || strcmp(one->stream, other->stream) != 0)
+		return false;
+	return one->kind == EMISSION_EVENTS ||
+		   (one->key != NULL && other->key != NULL && strcmp(one->key, other->key) == 0);
+}
+
+/* Must it wait for one that is under way? */
 static bool
 pool_must_wait(const Emission *emission)
 {
@@ -84,8 +95,7 @@ pool_must_wait(const Emission *emission)
 	{
 		const Emission *other = pool.links[i].emission;
 
-		if (other != NULL && other->kind == EMISSION_EVENTS && emission->kind == EMISSION_EVENTS &&
-			strcmp(other->stream, emission->stream) == 0)
+		if (other != NULL && emissions_collide(emission, other))
 			return true;
 	}
 	return false;
