@@ -21,14 +21,18 @@
  * "pev_live": "n id type json", with "*" as the id of a global one.  The number
  * n means nothing but keeps payloads apart, since NOTIFY sends equal ones of a
  * transaction once.  Unlike doorbells these events follow subtransactions, for
- * nothing else would undo them.
+ * nothing else would undo them.  News of queued jobs travel with them, the kind
+ * after a "!" until they are sent, on channel "pev_job": who queues must not wait
+ * for NOTIFY's lock either.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "commands/async.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
+#include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
@@ -38,7 +42,10 @@
 #define DIRTY_MAX       1000 /* streams named one by one */
 #define DIRTY_SCAN      8    /* up to this many are searched one by one */
 #define LIVE_NUMBER_LEN 16   /* "n " and the terminating null */
+#define JOB_MARK        '!'  /* no stream's number begins so */
 #define ENTRY_LEN       44   /* " id:seq" at its longest, with the terminating null */
+
+PG_FUNCTION_INFO_V1(pev_ring_job);
 
 /* Where a stream stands in `dirty`. */
 typedef struct DirtyIndex
@@ -47,7 +54,7 @@ typedef struct DirtyIndex
 	int index;
 } DirtyIndex;
 
-/* An unstored event that waits for the commit. */
+/* An unstored event, or the news of a job, that waits for the commit. */
 typedef struct LiveEvent
 {
 	SubTransactionId subid;
@@ -129,6 +136,18 @@ wake_deadline(void)
 	deadline = true;
 }
 
+/* Add what is to be sent when the transaction commits, in whose memory it is. */
+static void
+add_live(char *payload)
+{
+	LiveEvent *event = palloc(sizeof(LiveEvent));
+
+	event->subid = GetCurrentSubTransactionId();
+	event->payload = payload;
+	live_events = lappend(live_events, event);
+	live_size += strlen(payload) + NOTIFIER_LIVE_HEADER;
+}
+
 /*
  * Deliver an event that is not stored to whoever listens when the transaction
  * commits.  Raises 54000 if it does not fit into a notification.
@@ -137,7 +156,6 @@ void
 wake_live(int64 stream, const char *type, const Jsonb *data)
 {
 	MemoryContext oldcontext = MemoryContextSwitchTo(TopTransactionContext);
-	LiveEvent *event = palloc(sizeof(LiveEvent));
 	StringInfoData payload;
 
 	initStringInfo(&payload);
@@ -152,11 +170,27 @@ wake_live(int64 stream, const char *type, const Jsonb *data)
 						errdetail("Its notification takes %d bytes; the limit is %d bytes.",
 								  payload.len, WAKE_LIVE_MAX),
 						errhint("Events of this type are not stored and must be small.")));
-	event->subid = GetCurrentSubTransactionId();
-	event->payload = payload.data;
-	live_events = lappend(live_events, event);
-	live_size += payload.len + NOTIFIER_LIVE_HEADER;
+	add_live(payload.data);
 	MemoryContextSwitchTo(oldcontext);
+}
+
+/* pev_ring_job(kind text): wake the workers that wait for jobs of this kind. */
+Datum
+pev_ring_job(PG_FUNCTION_ARGS)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(TopTransactionContext);
+	char *payload = psprintf("%c%s", JOB_MARK, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	const LiveEvent *last = live_events != NIL ? llast(live_events) : NULL;
+
+	if (strlen(payload) > NAMEDATALEN)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("a kind of job takes at most %d bytes", NAMEDATALEN - 1)));
+	/* many jobs of a transaction are mostly of one kind */
+	if (last == NULL || last->subid != GetCurrentSubTransactionId() ||
+		strcmp(last->payload, payload) != 0)
+		add_live(payload);
+	MemoryContextSwitchTo(oldcontext);
+	PG_RETURN_VOID();
 }
 
 /* Queue notifications for these streams, or for all; how many. */
@@ -186,13 +220,18 @@ wake_notify(const Doorbell *doorbells, int count, bool all)
 	return sent;
 }
 
-/* Queue the notification of an unstored event. */
+/* Queue the notification of an unstored event, or of a job. */
 void
 wake_notify_live(const char *payload)
 {
 	static uint32 number = 0;
 	char numbered[WAKE_LIVE_MAX + LIVE_NUMBER_LEN];
 
+	if (*payload == JOB_MARK)
+	{
+		Async_Notify(WAKE_CHANNEL_JOB, payload + 1);
+		return;
+	}
 	snprintf(numbered, sizeof(numbered), "%u %s", number++, payload);
 	Async_Notify(WAKE_CHANNEL_LIVE, numbered);
 }

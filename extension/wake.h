@@ -9,6 +9,7 @@
 
 #define WAKE_CHANNEL      "pev"
 #define WAKE_CHANNEL_LIVE "pev_live"
+#define WAKE_CHANNEL_JOB  "pev_job"
 #define WAKE_PAYLOAD_MAX  7900 /* bytes; NOTIFY takes less than 8000 */
 #define WAKE_LIVE_MAX     7800 /* bytes of an unstored event, its stream and type included */
 

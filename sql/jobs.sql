@@ -95,6 +95,11 @@ CREATE FUNCTION pev_register_job_kind(kind text, description text, events text D
 COMMENT ON FUNCTION pev_register_job_kind(text, text, text, integer, interval) IS
   'declare a kind of job and the events that tell of it (generation, upload, or NULL: none), or change it; needs INSERT and UPDATE on pev_job_kind; raises 23502, 23514';
 
+CREATE FUNCTION pev_ring_job(kind text) RETURNS void
+  LANGUAGE c VOLATILE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION pev_ring_job(text) IS
+  'wake the workers that wait for jobs of this kind: NOTIFY pev_job when the transaction has committed; raises 54000';
+
 -- Who cannot know whether a job is queued asks for it again under the same key.  The key is in the
 -- job's row, for as long as that is there: of those who come with it at once, all wait for the first
 -- and then find its job.  Only hashes are compared, so that queueing needs no right to read what
@@ -133,9 +138,9 @@ CREATE FUNCTION pev_enqueue(kind text, payload jsonb, channel text, run_at times
           DETAIL = 'A channel is a stream of a declared kind that carries events of family "channel".',
           HINT = 'Take one such as user:u_1 or channel:general, or declare its kind with pev_register_stream_kind().';
       END IF;
-      IF pg_column_size($2) > max_payload THEN
+      IF octet_length($2::text) > max_payload THEN -- its column may be compressed
         RAISE EXCEPTION 'payload of a job is too large' USING ERRCODE = '54000',
-          DETAIL = format('It takes %s bytes as jsonb; %s are allowed.', pg_column_size($2), max_payload),
+          DETAIL = format('It takes %s bytes as text; %s are allowed.', octet_length($2::text), max_payload),
           HINT = 'Store it elsewhere, and queue a reference to it.';
       END IF;
       PERFORM @extschema@.pev_check_idempotency_key($6);
@@ -159,7 +164,7 @@ CREATE FUNCTION pev_enqueue(kind text, payload jsonb, channel text, run_at times
         RETURN known.id;
       END IF;
       IF $4 IS NULL OR $4 <= clock_timestamp() THEN
-        PERFORM pg_notify('pev_job', $1);
+        PERFORM @extschema@.pev_ring_job($1);
       END IF;
       RETURN job;
     END
@@ -184,7 +189,9 @@ CREATE FUNCTION pev_claim(kinds text[], worker text, lease interval DEFAULT '1 m
       given_up @extschema@.pev_job;
       give_up_first boolean;
     BEGIN
-      IF $1 IS NULL OR array_position($1, NULL) IS NOT NULL OR $2 IS NULL THEN
+      IF array_ndims($1) > 1 THEN
+        RAISE EXCEPTION 'kinds must be an array of one dimension' USING ERRCODE = '22023';
+      ELSIF $1 IS NULL OR array_position($1, NULL) IS NOT NULL OR $2 IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = '22004', MESSAGE = format('%s must not be null',
           CASE WHEN $2 IS NULL THEN 'worker' ELSE 'kinds' END);
       END IF;

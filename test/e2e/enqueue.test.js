@@ -128,7 +128,7 @@ test('400, 404, 413, 415, 422: what is refused, and nothing is queued', async ()
     [404, '?channel=user:u', '{}', /^There is nothing here/],
     [404, 'summarise/x?channel=user:u', '{}', /^There is nothing here/],
     [413, to, JSON.stringify('x'.repeat(LIMIT)), `A body takes at most ${LIMIT} bytes.`],
-    [413, to, JSON.stringify('x'.repeat(1 << 20)), /^payload of a job is too large\. It takes \d+ bytes as jsonb; 1048576 are allowed\.$/],
+    [413, to, JSON.stringify('x'.repeat(1 << 20)), /^payload of a job is too large\. It takes \d+ bytes as text; 1048576 are allowed\.$/],
     [415, to, '{}', 'The body must be application/json, in UTF-8.', { 'Content-Type': 'text/plain' }],
     [415, to, '{}', /^The body must be/, { 'Content-Type': `${json}; charset=latin1` }],
     [415, to, '{}', /^The body must be/, { 'Content-Encoding': 'gzip' }],

@@ -67,6 +67,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_register_job_kind(kind text, description text, events text DEFAULT NULL::text, max_attempts integer DEFAULT 5, backoff interval DEFAULT ''00:00:01''::interval)', 'void', 'vu'),
   ('pev_register_stream_kind(prefix text, description text, families text[] DEFAULT NULL::text[])', 'void', 'vu'),
   ('pev_revoke_token(token text, expires timestamp with time zone DEFAULT NULL::timestamp with time zone)', 'void', 'vu'),
+  ('pev_ring_job(kind text)', 'void', 'vr strict'),
   ('pev_start_notifier()', 'boolean', 'vr'),
   ('pev_stream_id(key text)', 'bigint', 'ss strict'),
   ('pev_stream_id(key uuid)', 'bigint', 'ss strict'),

@@ -6,7 +6,7 @@ CREATE EXTENSION pev;
 SELECT current_setting('shared_preload_libraries') ~ '\mpev\M' AS preloaded, current_setting('max_prepared_transactions')::int > 0 AS two_phase,
   current_database() AS here, current_database() || '_other' AS other \gset
 \if :preloaded
-SELECT plan(23);
+SELECT plan(26);
 
 CREATE FUNCTION step() RETURNS jsonb LANGUAGE sql AS $$SELECT '{"currentStep": 1, "totalSteps": 2, "percentage": 3, "message": "m"}'::jsonb$$;
 -- This database's row.
@@ -72,6 +72,26 @@ SELECT 1 \g /dev/null
 \o
 \set heard `grep -c 'notification "pev_live" with payload "[0-9]* [*] log_entry {"type": "log_entry"' :file`
 SELECT is(:heard, 2, 'two equal events that are not stored are two');
+
+-- News of jobs: one of many, and none of what is rolled back.
+SELECT pev_register_job_kind('k', 'd'), pev_register_job_kind('l', 'd') \g /dev/null
+LISTEN pev_job;
+SELECT live AS live, notifications AS notifications FROM notifier \gset
+\o :file
+BEGIN;
+SELECT count(pev_enqueue('k', '{}', 'user:u')) FROM generate_series(1, 100) \g /dev/null
+SAVEPOINT s;
+SELECT pev_enqueue('l', '{}', 'user:u') \g /dev/null
+ROLLBACK TO s;
+COMMIT;
+SELECT comes_true('notifications > ' || :notifications) \g /dev/null
+SELECT 1 \g /dev/null
+\o
+\set heard `grep -c 'notification "pev_job" with payload "k"' :file`
+SELECT is(:heard, 1, 'jobs of a kind that a transaction queues wake its workers once');
+\set heard `grep -c 'notification "pev_job" with payload "l"' :file`
+SELECT is(:heard, 0, 'one that is rolled back wakes nobody');
+SELECT is((SELECT live FROM notifier), :live + 1::bigint, 'by the notifier, so that who queues does not wait for the lock of NOTIFY');
 
 -- Without it a commit rings by itself.
 SET pev.notifier = off;

@@ -161,13 +161,16 @@ SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_enqueue(NULL, ''{}'', ''user:u''
   'SELECT pev_enqueue(''flaky'', ''{}'', ''42'')', 'SELECT pev_enqueue(''flaky'', ''{}'', ''user'')', 'SELECT pev_enqueue(''flaky'', ''{}'', ''user:'')',
   'SELECT pev_enqueue(''flaky'', ''{}'', ''E96B74BC-aba8-4837-bb43-237fd687d18b'')', 'SELECT pev_enqueue(''flaky'', to_jsonb(repeat(''x'', 1048576)), ''user:u'')',
   'SELECT pev_enqueue(''flaky'', ''{}'', ''user:u'', max_attempts => 0)', 'SELECT pev_enqueue(''flaky'', ''{}'', ''user:u'', max_attempts => 101)']) s;
-SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_claim(NULL, ''w'')', 'SELECT pev_claim(''{flaky,NULL}'', ''w'')', 'SELECT pev_claim(''{flaky}'', NULL)', 'SELECT pev_claim(''{flaky,unheard_of}'', ''w'')',
+SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_claim(NULL, ''w'')', 'SELECT pev_claim(''{flaky,NULL}'', ''w'')', 'SELECT pev_claim(''{flaky}'', NULL)', 'SELECT pev_claim(''{flaky,unheard_of}'', ''w'')', 'SELECT pev_claim(''{{flaky},{flaky}}'', ''w'')',
   'SELECT pev_claim(''{flaky}'', ''w'', NULL)', 'SELECT pev_claim(''{flaky}'', ''w'', ''999 ms'')', 'SELECT pev_claim(''{flaky}'', ''w'', ''31 days'')', 'SELECT pev_claim(''{}'', ''w'')']) s;
 SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_complete(NULL, 1)', 'SELECT pev_complete(1, NULL)', 'SELECT pev_complete(99, 1)', 'SELECT pev_fail(99, 1, ''e'')', 'SELECT pev_fail(1, 1, NULL)',
   'SELECT pev_fail(1, 1, ''e'', NULL)', 'SELECT pev_job_progress(99, 1, 1)', 'SELECT pev_job_progress(1, 1, NULL, ''m'')', 'SELECT pev_extend_lease(NULL, 1)']) s;
 SELECT outcome(s) FROM unnest(ARRAY['SELECT pev_register_job_kind(''a b'', ''d'')', 'SELECT pev_register_job_kind(''a'', NULL)', 'SELECT pev_register_job_kind(''a'', ''d'', ''chat'')',
   'SELECT pev_register_job_kind(''a'', ''d'', NULL, 0)', 'SELECT pev_register_job_kind(''a'', ''d'', backoff => ''2 hours'')', 'SELECT pev_register_job_kind(''a'', ''d'', backoff => ''-1 s'')',
   'DELETE FROM pev_job_kind WHERE kind = ''generate_image''']) s;
+-- A payload counts as text, however small it is where it was stored.
+CREATE TABLE test.compressed AS SELECT to_jsonb(repeat('x', 1048576)) AS payload;
+SELECT outcome($$SELECT pev_enqueue('flaky', payload, 'user:u') FROM test.compressed$$);
 -- A kind of stream that carries everything, and one that carries what jobs emit among others.
 SELECT pev_register_stream_kind('all', 'everything'), pev_register_stream_kind('room', 'rooms', '{agent,channel}');
 SELECT pev_enqueue('generate_image', '{}', 'all:1'), pev_enqueue('generate_image', '{}', 'room:1:a');
