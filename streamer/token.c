@@ -382,8 +382,7 @@ token_check_claims(const json_t *claims, const TokenPolicy *policy, int64_t now,
 		!patterns_are_valid(json_object_get(claims, "pev.emit")) ||
 		!patterns_are_valid(json_object_get(claims, "pev.enqueue")))
 		return "The token's pev.read, pev.emit and pev.enqueue must be arrays of at most 64 "
-			   "strings "
-			   "of at most 256 bytes.";
+			   "strings of at most 256 bytes.";
 	return NULL;
 }
 
