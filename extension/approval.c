@@ -200,7 +200,7 @@ enter_request(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	own_table_insert(approvals, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(approvals, NoLock);
-	wake_deadline();
+	wake_deadline(DatumGetTimestampTz(values[APPROVALS_DEADLINE - 1]));
 }
 
 /* What has become of an action, in a sentence. */
@@ -254,6 +254,25 @@ check_undecided(const Approval *approval, bool timeout, TimestampTz created_at)
 				 errhint("pev_approve() denies it now.")));
 }
 
+/* Give the row of an action its outcome; `by` is NULL if nobody decided, or it was not said. */
+static void
+store_outcome(Relation approvals, HeapTuple row, text *decision, text *reason, text *by,
+			  TimestampTz at)
+{
+	TupleDesc desc = RelationGetDescr(approvals);
+	int columns[] = {APPROVALS_DECISION, APPROVALS_REASON, APPROVALS_DECIDED_BY,
+					 APPROVALS_DECIDED_AT};
+	Datum values[] = {PointerGetDatum(decision), PointerGetDatum(reason), PointerGetDatum(by),
+					  TimestampTzGetDatum(at)};
+	bool nulls[] = {false, false, by == NULL, false};
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+
+	ExecStoreHeapTuple(heap_modify_tuple_by_cols(row, desc, 4, columns, values, nulls), slot,
+					   false);
+	own_table_update(approvals, &row->t_self, slot);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
 /* Enter an outcome into the row of its action. */
 static void
 enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, const Jsonb *data,
@@ -267,26 +286,13 @@ enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	bool timeout = strcmp(text_to_cstring(reason), REASON_TIMEOUT) == 0;
 	Relation approvals =
 		own_table_open(catalog->approvals, &own_approvals, InvalidOid, RowExclusiveLock);
-	TupleDesc desc = RelationGetDescr(approvals);
-	int columns[] = {APPROVALS_DECISION, APPROVALS_REASON, APPROVALS_DECIDED_BY,
-					 APPROVALS_DECIDED_AT};
-	Datum values[4];
-	bool nulls[4] = {false, false, by == NULL, false};
 	Approval approval = {.row = find_row(catalog, approvals, action_id)};
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
 
 	if (approval.row != NULL)
-		read_row(approval.row, desc, &approval);
+		read_row(approval.row, RelationGetDescr(approvals), &approval);
 	check_requested(catalog, &approval, action_id, stream);
 	check_undecided(&approval, timeout, created_at);
-	values[0] = PointerGetDatum(decision);
-	values[1] = PointerGetDatum(reason);
-	values[2] = PointerGetDatum(by);
-	values[3] = TimestampTzGetDatum(created_at);
-	ExecStoreHeapTuple(heap_modify_tuple_by_cols(approval.row, desc, 4, columns, values, nulls),
-					   slot, false);
-	own_table_update(approvals, &approval.row->t_self, slot);
-	ExecDropSingleTupleTableSlot(slot);
+	store_outcome(approvals, approval.row, decision, reason, by, created_at);
 	table_close(approvals, NoLock);
 }
 
@@ -329,12 +335,25 @@ make_outcome(const Approval *approval, const char *decision, const text *by)
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* Emit the denial of an action whose time has run out, asking the caller for no right. */
+/* Emit the denial of an action whose time has run out; `own`: asking the caller for no right. */
 void
-approval_deny_late(Oid function, const Approval *approval)
+approval_deny_late(Oid function, const Approval *approval, bool own)
 {
 	emit_event(function, OUTCOME_TYPE, approval->stream,
-			   make_outcome(approval, APPROVAL_DENIED, NULL), true);
+			   make_outcome(approval, APPROVAL_DENIED, NULL), own);
+}
+
+/* Enter the same without an event, of which a closed stream takes none. */
+void
+approval_deny_closed(const PevCatalog *catalog, const Approval *approval)
+{
+	Relation approvals =
+		own_table_open(catalog->approvals, &own_approvals, InvalidOid, RowExclusiveLock);
+
+	store_outcome(approvals, approval->row, cstring_to_text(APPROVAL_DENIED),
+				  cstring_to_text(REASON_TIMEOUT), NULL, GetCurrentTimestamp());
+	table_close(approvals, NoLock);
+	CommandCounterIncrement();
 }
 
 /*

@@ -46,7 +46,8 @@ typedef struct Approval
 extern bool approval_read(const PevCatalog *catalog, text *action_id, Approval *approval);
 extern void approval_follow(const PevCatalog *catalog, const EventType *type, int64 stream,
 							const Jsonb *data, TimestampTz created_at);
-extern void approval_deny_late(Oid function, const Approval *approval);
+extern void approval_deny_late(Oid function, const Approval *approval, bool own);
+extern void approval_deny_closed(const PevCatalog *catalog, const Approval *approval);
 extern void approval_decide(Oid function, const Approval *approval, const char *decision,
 							const text *by);
 

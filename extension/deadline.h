@@ -5,7 +5,9 @@
 #ifndef PEV_DEADLINE_H
 #define PEV_DEADLINE_H
 
+#include "datatype/timestamp.h"
+
 extern long deadline_wait(void);
-extern void deadline_tend(bool news);
+extern void deadline_tend(TimestampTz earliest);
 
 #endif /* PEV_DEADLINE_H */

@@ -131,12 +131,12 @@ notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent
  * has just been asked for may have looked before the commit.  Cannot fail.
  */
 void
-notifier_post_deadline(void)
+notifier_post_deadline(TimestampTz deadline)
 {
 	NotifierSlot *slot = notifier_slot(notifier_find(MyDatabaseId));
 
 	if (slot != NULL)
-		notifier_put_deadline(slot);
+		notifier_put_deadline(slot, deadline);
 }
 
 /* Put an unstored event of such a commit.  Cannot fail: without room it is dropped, and counted. */
@@ -297,12 +297,14 @@ run(NotifierSlot *slot)
 
 	for (;;)
 	{
+		TimestampTz deadline;
 		bool busy;
 
 		sleep_or_end(slot);
 		busy = is_busy(ring_batch(slot, batch));
+		deadline = notifier_take_deadline(slot);
 		/* what COMMIT PREPARED brings, only the table knows */
-		deadline_tend(notifier_take_deadline(slot) || batch->everything);
+		deadline_tend(batch->everything ? DT_NOBEGIN : deadline);
 		if (busy)
 			(void) wait_latch(PAUSE_MS);
 		else
@@ -325,6 +327,9 @@ pev_notifier_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	/* a doorbell says nothing that could be lost: do not wait for the disk */
 	SetConfigOption("synchronous_commit", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	/* a denial is written, and reads what is committed, whatever the database's defaults */
+	SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("application_name", "pev notifier", PGC_USERSET, PGC_S_SESSION);
 	notifier_set_running(slot);
 	run(slot);

@@ -51,15 +51,15 @@ typedef struct NotifierSlot
 	TimestampTz hold_until; /* no start before: somebody wants the database alone */
 
 	slock_t mutex;
-	Latch *latch;       /* of the running notifier, or NULL */
-	bool sleeping;      /* it waits for the latch */
-	bool everything;    /* doorbells were lost: ring for all streams */
-	bool deadline;      /* there are deadlines that the notifier has not looked at */
-	TimestampTz oldest; /* when the oldest waiting doorbell was posted */
-	uint32 head;        /* doorbells posted */
-	uint32 tail;        /* doorbells taken */
-	uint32 live_head;   /* bytes posted */
-	uint32 live_tail;   /* bytes taken */
+	Latch *latch;         /* of the running notifier, or NULL */
+	bool sleeping;        /* it waits for the latch */
+	bool everything;      /* doorbells were lost: ring for all streams */
+	TimestampTz deadline; /* the earliest that the notifier has not looked at */
+	TimestampTz oldest;   /* when the oldest waiting doorbell was posted */
+	uint32 head;          /* doorbells posted */
+	uint32 tail;          /* doorbells taken */
+	uint32 live_head;     /* bytes posted */
+	uint32 live_tail;     /* bytes taken */
 	NotifierCounters counters;
 	Doorbell ring[NOTIFIER_RING_SIZE];
 	char live[NOTIFIER_LIVE_SIZE];
@@ -78,8 +78,8 @@ extern void notifier_put(NotifierSlot *slot, const Doorbell *doorbells, int coun
 						 bool urgent);
 extern bool notifier_live_has_room(NotifierSlot *slot, Size size);
 extern bool notifier_put_live(NotifierSlot *slot, const char *payload, int len);
-extern void notifier_put_deadline(NotifierSlot *slot);
-extern bool notifier_take_deadline(NotifierSlot *slot);
+extern void notifier_put_deadline(NotifierSlot *slot, TimestampTz deadline);
+extern TimestampTz notifier_take_deadline(NotifierSlot *slot);
 extern int notifier_take(NotifierSlot *slot, Doorbell *doorbells, int max, bool *everything,
 						 TimestampTz *oldest);
 extern int notifier_take_live(NotifierSlot *slot, char *bytes, int max);
@@ -93,7 +93,7 @@ extern void notifier_shmem_init(void);
 extern bool notifier_ready(void);
 extern bool notifier_live_fits(Size size);
 extern void notifier_post(const Doorbell *doorbells, int count, bool everything, bool urgent);
-extern void notifier_post_deadline(void);
+extern void notifier_post_deadline(TimestampTz deadline);
 extern void notifier_post_live(const char *payload, int len);
 extern void notifier_init(void);
 

@@ -152,7 +152,8 @@ assign_slot(NotifierSlot *slot, Oid database)
 	slot->database = database;
 	slot->tail = slot->head;
 	slot->live_tail = slot->live_head;
-	slot->everything = slot->deadline = false;
+	slot->everything = false;
+	slot->deadline = DT_NOEND;
 	memset(&slot->counters, 0, sizeof(slot->counters));
 	SpinLockRelease(&slot->mutex);
 }
@@ -352,14 +353,14 @@ notifier_put_live(NotifierSlot *slot, const char *payload, int len)
 
 /* Say that there is a new deadline.  Cannot fail: called after the commit. */
 void
-notifier_put_deadline(NotifierSlot *slot)
+notifier_put_deadline(NotifierSlot *slot, TimestampTz deadline)
 {
 	Latch *latch = NULL;
 
 	SpinLockAcquire(&slot->mutex);
 	if (slot->database == MyDatabaseId)
 	{
-		slot->deadline = true;
+		slot->deadline = Min(slot->deadline, deadline);
 		latch = latch_to_set(slot, false);
 	}
 	SpinLockRelease(&slot->mutex);
@@ -367,15 +368,15 @@ notifier_put_deadline(NotifierSlot *slot)
 		SetLatch(latch);
 }
 
-/* Has anybody said so since the last call? */
-bool
+/* The earliest that came since the last call, or DT_NOEND. */
+TimestampTz
 notifier_take_deadline(NotifierSlot *slot)
 {
-	bool deadline;
+	TimestampTz deadline;
 
 	SpinLockAcquire(&slot->mutex);
 	deadline = slot->deadline;
-	slot->deadline = false;
+	slot->deadline = DT_NOEND;
 	SpinLockRelease(&slot->mutex);
 	return deadline;
 }
@@ -440,7 +441,7 @@ bool
 notifier_sleep(NotifierSlot *slot)
 {
 	SpinLockAcquire(&slot->mutex);
-	slot->sleeping = slot->head == slot->tail && !slot->everything && !slot->deadline &&
+	slot->sleeping = slot->head == slot->tail && !slot->everything && slot->deadline == DT_NOEND &&
 					 slot->live_head == slot->live_tail;
 	SpinLockRelease(&slot->mutex);
 	return slot->sleeping;

@@ -64,14 +64,14 @@ typedef struct LiveEvent
 /* This transaction's news. */
 static Doorbell dirty[DIRTY_MAX];
 static int ndirty = 0;
-static HTAB *dirty_index = NULL;      /* once there are more than DIRTY_SCAN */
-static bool everything = false;       /* there were more than DIRTY_MAX */
-static bool hurry = false;            /* one of them is urgent */
-static bool deadline = false;         /* something is to happen at a time */
-static List *live_events = NIL;       /* of LiveEvent */
-static Size live_size = 0;            /* bytes that they would take in the notifier's ring */
-static bool by_notifier = false;      /* who rings, and */
-static bool live_by_notifier = false; /* who sends them: decided before the commit */
+static HTAB *dirty_index = NULL;        /* once there are more than DIRTY_SCAN */
+static bool everything = false;         /* there were more than DIRTY_MAX */
+static bool hurry = false;              /* one of them is urgent */
+static TimestampTz deadline = DT_NOEND; /* the earliest at which something is to happen */
+static List *live_events = NIL;         /* of LiveEvent */
+static Size live_size = 0;              /* bytes that they would take in the notifier's ring */
+static bool by_notifier = false;        /* who rings, and */
+static bool live_by_notifier = false;   /* who sends them: decided before the commit */
 
 /* Enter a stream into the index; its place if it is there already, else -1. */
 static int
@@ -129,11 +129,11 @@ wake_stream(int64 stream, int64 seq, bool urgent)
 		dirty[ndirty++] = (Doorbell){stream, seq};
 }
 
-/* Have the notifier look for what it has to do at which time, if the transaction commits. */
+/* Have the notifier look for what it has to do at this time, if the transaction commits. */
 void
-wake_deadline(void)
+wake_deadline(TimestampTz at)
 {
-	deadline = true;
+	deadline = Min(deadline, at);
 }
 
 /* Add what is to be sent when the transaction commits, in whose memory it is. */
@@ -262,8 +262,8 @@ after_commit(void)
 
 	if (by_notifier && (ndirty > 0 || everything))
 		notifier_post(dirty, ndirty, everything, hurry);
-	if (deadline)
-		notifier_post_deadline();
+	if (deadline != DT_NOEND)
+		notifier_post_deadline(deadline);
 	if (!live_by_notifier)
 		return;
 	foreach (lc, live_events)
@@ -280,7 +280,8 @@ forget(void)
 {
 	ndirty = 0;
 	dirty_index = NULL;
-	everything = hurry = deadline = by_notifier = live_by_notifier = false;
+	everything = hurry = by_notifier = live_by_notifier = false;
+	deadline = DT_NOEND;
 	live_events = NIL;
 	live_size = 0;
 }

@@ -23,7 +23,7 @@ typedef struct Doorbell
 #define WAKE_GLOBAL PG_INT64_MIN /* wake_live(): for every subscriber of every stream */
 
 extern void wake_stream(int64 stream, int64 seq, bool urgent);
-extern void wake_deadline(void);
+extern void wake_deadline(TimestampTz at);
 extern void wake_notify_live(const char *payload);
 extern int wake_notify(const Doorbell *doorbells, int count, bool everything);
 extern void wake_live(int64 stream, const char *type, const Jsonb *data);

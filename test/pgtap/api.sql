@@ -28,6 +28,7 @@ SELECT results_eq($$SELECT signature COLLATE "default", result COLLATE "default"
   ('pev_claim(kinds text[], worker text, lease interval DEFAULT ''00:01:00''::interval, OUT job_id bigint, OUT attempt integer, OUT kind text, OUT payload jsonb, OUT channel text)', 'SETOF record', 'vu'),
   ('pev_complete(job_id bigint, attempt integer, result jsonb DEFAULT ''null''::jsonb)', 'void', 'vu'),
   ('pev_deny_expired_approvals()', 'integer', 'vu'),
+  ('pev_deny_late(action_id text)', 'boolean', 'vu'),
   ('pev_emit(stream bigint, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream text, type text, data jsonb)', 'bigint', 'vu'),
   ('pev_emit(stream uuid, type text, data jsonb)', 'bigint', 'vu'),

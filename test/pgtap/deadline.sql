@@ -40,7 +40,7 @@ BEGIN
 END
 $$;
 \if :preloaded
-SELECT plan(26);
+SELECT plan(29);
 
 -- The first event of the database starts the notifier, which may look before that event is there.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('first')) \g /dev/null
@@ -64,7 +64,7 @@ SELECT pev_emit('session:s', 'tier3_approval_required', ask('held')) \g /dev/nul
 COMMIT;
 BEGIN;
 SELECT pev_emit('session:s', 'llm_token', '{"message_id": "m", "text": "t"}') \g /dev/null
-SELECT ask_soon('session:t', 'free') \g /dev/null
+SELECT pev_emit('session:t', 'tier3_approval_required', ask('free')) \g /dev/null
 SELECT comes_true('held', 'clock_timestamp() > deadline + interval ''0.3 s''') \g /dev/null
 SELECT is((SELECT decision FROM pev_approval WHERE action_id = 'held'), NULL, 'nothing comes into a stream whose turn another transaction has');
 COMMIT;
@@ -94,7 +94,30 @@ SELECT ask_soon('any:x', 'shut'), ask_soon('session:u', 'open') \g /dev/null
 SELECT pev_emit('any:x', 'Result', '{"summary": "s"}') \g /dev/null
 COMMIT;
 SELECT is_denied('open', 'a stream that has been closed stops no other');
-SELECT is((SELECT decision FROM pev_approval WHERE action_id = 'shut'), NULL, 'and takes no denial');
+SELECT is_denied('shut', 'what waits in it is denied, too');
+SELECT is((SELECT count(*)::int FROM pev_events('any:x', 'tier3_approval_resolved')), 0, 'without an event');
+
+-- Triggers that refuse: of the owner, for the time being.
+CREATE TABLE refused (how text, action text);
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  how text := (SELECT how FROM refused WHERE action = new.event_data->'tier3_approval_resolved'->>'action_id');
+BEGIN
+  SET lock_timeout = '77s';
+  IF how IS NOT NULL THEN
+    RAISE EXCEPTION USING ERRCODE = how, MESSAGE = 'refused';
+  END IF;
+  RETURN NEW;
+END
+$$;
+CREATE TRIGGER refuse AFTER INSERT ON assistant_architect_events FOR EACH ROW WHEN (new.event_type = 'tier3_approval_resolved') EXECUTE FUNCTION refuse();
+INSERT INTO refused VALUES ('40001', 'unlucky'), ('P0001', 'poison');
+SELECT ask_soon('session:v', 'unlucky'), ask_soon('session:w', 'poison'), ask_soon('session:w', 'other') \g /dev/null
+SELECT is_denied('other', 'an action that is refused stops no other of its stream');
+DELETE FROM refused;
+SELECT is_denied('unlucky', 'what may go well the next time is tried again soon');
+DROP TRIGGER refuse ON assistant_architect_events;
+
 
 -- Whose rights: triggers that an owner adds run with the owner's.
 CREATE ROLE deadline_owner;
