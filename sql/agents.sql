@@ -167,6 +167,9 @@ CREATE FUNCTION pev_flow_faults(stream bigint)
                 ELSIF event.payload->'success' = 'true' AND approval <> 'approved' THEN
                   rule := 'success_without_approval';
                   message := format('%s succeeded, although its approval is %s', tool, approval);
+                ELSIF event.payload->'success' = 'true' AND verdict = 'ESCALATE' AND approval IS NULL THEN
+                  rule := 'success_without_approval';
+                  message := format('%s succeeded, although its approval was not asked for', tool);
                 ELSIF event.payload->'success' = 'true' AND tool = 'create_agent' THEN
                   creations := creations + 1;
                 END IF;

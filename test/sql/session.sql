@@ -70,7 +70,7 @@ SELECT words, faults(words) FROM unnest(ARRAY[
   'allow=a', 'start=a allow=b', 'start=a allow=a block=a', 'start=a block=a allow=a done=a',
   'done=a', 'start=a allow=a done=b', 'start=a done=a', 'start=a allow=a done=a done=a',
   'start=a start=b', 'start=a allow=a token', 'start=a allow=a end', 'start=a block=a done=a', 'start=a otr done=a', 'start=a otr allow=a done=a',
-  'ask=a', 'start=a allow=a ask=a', 'start=a escalate=a ask=b', 'start=a escalate=a ask=a done=a', 'start=a escalate=a ask=a no=a done=a',
+  'ask=a', 'start=a allow=a ask=a', 'start=a escalate=a ask=b', 'start=a escalate=a ask=a done=a', 'start=a escalate=a ask=a no=a done=a', 'start=a escalate=a done=a',
   'end token', 'end end', 'end end end', 'fatal end', 'fatal error', 'end fatal', 'end start=a allow=a done=a',
   'spawn=x', 'start=create_agent allow=create_agent undone=create_agent spawn=x', 'start=create_agent allow=create_agent done=create_agent spawn=x spawn=y',
   'start=create_agent allow=create_agent done=create_agent start=create_agent allow=create_agent done=create_agent spawn=x spawn=x',
