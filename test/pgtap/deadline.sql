@@ -40,7 +40,7 @@ BEGIN
 END
 $$;
 \if :preloaded
-SELECT plan(29);
+SELECT plan(35);
 
 -- The first event of the database starts the notifier, which may look before that event is there.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('first')) \g /dev/null
@@ -99,11 +99,13 @@ SELECT is((SELECT count(*)::int FROM pev_events('any:x', 'tier3_approval_resolve
 
 -- Triggers that refuse: of the owner, for the time being.
 CREATE TABLE refused (how text, action text);
+CREATE TABLE found (action text, work_mem text);
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   how text := (SELECT how FROM refused WHERE action = new.event_data->'tier3_approval_resolved'->>'action_id');
 BEGIN
-  SET lock_timeout = '77s';
+  INSERT INTO found VALUES (new.event_data->'tier3_approval_resolved'->>'action_id', current_setting('work_mem'));
+  SET work_mem = '77MB';
   IF how IS NOT NULL THEN
     RAISE EXCEPTION USING ERRCODE = how, MESSAGE = 'refused';
   END IF;
@@ -116,7 +118,31 @@ SELECT ask_soon('session:v', 'unlucky'), ask_soon('session:w', 'poison'), ask_so
 SELECT is_denied('other', 'an action that is refused stops no other of its stream');
 DELETE FROM refused;
 SELECT is_denied('unlucky', 'what may go well the next time is tried again soon');
+SELECT ask_soon('session:v', 'set') \g /dev/null
+SELECT is_denied('set', 'what a trigger sets');
+SELECT is((SELECT work_mem FROM found WHERE action = 'set'), current_setting('work_mem'), 'does not last');
 DROP TRIGGER refuse ON assistant_architect_events;
+
+-- Rows that somebody has locked hold up nothing else.
+BEGIN;
+SELECT count(pev_emit('session:l' || n, 'tier3_approval_required', ask('row' || n))) FROM generate_series(1, 60) n \g /dev/null
+SELECT pev_emit('session:u', 'tier3_approval_required', ask('loose')) \g /dev/null
+COMMIT;
+BEGIN;
+SELECT FROM pev_approval WHERE action_id ~ '^row' FOR UPDATE \g /dev/null
+SELECT is_denied('loose', 'of many actions whose rows are locked');
+SELECT ok((SELECT decided_at < deadline + interval '2 s' FROM pev_approval WHERE action_id = 'loose'), 'none holds up another');
+COMMIT;
+SELECT is_denied('row60', 'and they are denied after that');
+
+-- Defaults for transactions that would keep it from writing.
+ALTER DATABASE :here SET default_transaction_read_only = on;
+ALTER DATABASE :here SET default_transaction_isolation = serializable;
+SELECT pg_terminate_backend(pid, 5000) FROM pev_notifier_status WHERE database = :'here' \g /dev/null
+SELECT ask_soon('session:s', 'default') \g /dev/null
+SELECT is_denied('default', 'the database''s defaults for transactions keep it from nothing');
+ALTER DATABASE :here RESET ALL;
+SELECT pg_terminate_backend(pid, 5000) FROM pev_notifier_status WHERE database = :'here' \g /dev/null
 
 
 -- Whose rights: triggers that an owner adds run with the owner's.
