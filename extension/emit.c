@@ -116,6 +116,8 @@ execute_insert(Oid function, Oid label, Datum stream, bool stream_isnull, Datum 
 	PG_END_TRY();
 	if (result != SPI_OK_INSERT)
 		elog(ERROR, "could not insert an event: %s", SPI_result_code_string(result));
+	if (frame.seq != 0)
+		turn_settle(frame.stream, frame.seq);
 	return SPI_processed == 1 ? frame.seq : 0;
 }
 

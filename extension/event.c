@@ -310,15 +310,17 @@ tell_status(Oid function, int64 stream, Jsonb *status)
  * Let an admitted event change its stream's plan, if it has one; the event, with
  * what the plan adds.  The status that it leads to is stored here, before it is.
  * That looks types up anew: what the caller knows of them does not hold any more.
+ * `moved`: the plan's row has changed.
  */
 static Jsonb *
 follow_plan(Oid function, Relation events, const EventType *type, int64 stream, Jsonb *data,
-			bool settled)
+			bool settled, bool *moved)
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	bool closes = event_type_closes(type, data);
 	PlanNews news;
 
+	*moved = false;
 	if (type->role == PLAN_NO_ROLE && !closes)
 		return data;
 	if (type->role == PLAN_STATUS && telling == stream)
@@ -329,13 +331,14 @@ follow_plan(Oid function, Relation events, const EventType *type, int64 stream, 
 		validate(type, news.data);
 	if (news.status != NULL)
 		tell_status(function, stream, news.status);
+	*moved = news.moved;
 	return news.data;
 }
 
-/* Give an admitted event its number.  `settled`: see turn_take(). */
+/* Give an admitted event its number.  `settled`: see turn_take(); `moved`: see follow_plan(). */
 static void
 number(const PevCatalog *catalog, Relation events, const EventType *type, int64 stream, Jsonb *data,
-	   bool settled, NumberedEvent *event)
+	   bool settled, bool moved, NumberedEvent *event)
 {
 	StreamTurn *turn = turn_take(catalog, events, stream, settled);
 
@@ -343,6 +346,8 @@ number(const PevCatalog *catalog, Relation events, const EventType *type, int64 
 	event->seq = turn_next(turn, type, event_type_closes(type, data));
 	event->data = data;
 	event->created_at = turn->head.created_at;
+	if (moved || type->approval != APPROVAL_NO_ROLE)
+		turn_owe(catalog, events, turn);
 	if (type->approval != APPROVAL_NO_ROLE)
 		approval_follow(catalog, type, stream, data, event->created_at);
 }
@@ -357,11 +362,13 @@ event_number(Oid function, Relation events, Oid label, int64 stream, Jsonb *data
 {
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	const EventType *type = event_type_by_label(catalog, label);
+	bool moved;
 
 	/* an INSERT that this is called from may have numbered a row: it is in, or will not come */
-	data = follow_plan(function, events, type, stream, admit(catalog, type, stream, data), true);
+	data = follow_plan(function, events, type, stream, admit(catalog, type, stream, data), true,
+					   &moved);
 	catalog = pev_catalog_of_function(function);
-	number(catalog, events, event_type_by_label(catalog, label), stream, data, true, event);
+	number(catalog, events, event_type_by_label(catalog, label), stream, data, true, moved, event);
 }
 
 /* The row is in the table: all that follows it. */
@@ -431,6 +438,7 @@ pev_before_insert(PG_FUNCTION_ARGS)
 	NumberedEvent event;
 	Jsonb *data;
 	int64 stream = 0;
+	bool moved;
 	Oid label;
 
 	if (is_import(trigdata))
@@ -444,12 +452,12 @@ pev_before_insert(PG_FUNCTION_ARGS)
 		stream = required_stream(trigdata);
 	data =
 		admit(catalog, type, stream, DatumGetJsonbP(required_column(trigdata, EVENTS_EVENT_DATA)));
-	data = follow_plan(function, trigdata->tg_relation, type, stream, data, false);
+	data = follow_plan(function, trigdata->tg_relation, type, stream, data, false, &moved);
 	catalog = pev_catalog_of_function(function);
 	type = event_type_by_label(catalog, label);
 	if (!type->durable)
 		return PointerGetDatum(deliver_or_defer(trigdata, catalog, type, stream, data));
-	number(catalog, trigdata->tg_relation, type, stream, data, false, &event);
+	number(catalog, trigdata->tg_relation, type, stream, data, false, moved, &event);
 	report_seq(stream, label, event.seq);
 	return PointerGetDatum(fill_row(trigdata, stream, event.seq, event.data, event.created_at));
 }

@@ -436,6 +436,7 @@ plan_follow(const PevCatalog *catalog, const EventType *type, int64 stream, bool
 		write_row(plans, stream, &plan);
 	/* so that the next event of this command can change the row once more */
 	CommandCounterIncrement();
+	news.moved = closes || tells || type->role == PLAN_TOKENS;
 	table_close(plans, NoLock);
 	return news;
 }

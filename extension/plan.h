@@ -30,6 +30,7 @@ typedef struct PlanNews
 {
 	Jsonb *data;   /* of the event, with what the plan adds */
 	Jsonb *status; /* of the PipelineStatus that goes before it; NULL: none does */
+	bool moved;    /* the plan's row has changed, or gone */
 } PlanNews;
 
 /* Do two phases have the same name, bytewise? */

@@ -26,10 +26,15 @@
  * command that cannot be seen when the next number is given out, so it shows
  * as a hole when that row is confirmed, and is refused; from one command to the
  * next the table is asked.
+ *
+ * A number is owed if more than its row depends on it: what its event has changed
+ * in a plan or an approval is done before the row comes.  Nothing follows in the
+ * stream, and no transaction commits, while the row is not there.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
@@ -90,9 +95,8 @@ touch(StreamTurn *turn)
 
 /* Position a scan on a stream's last event; NULL if it has none. */
 static TupleTableSlot *
-fetch_last(const PevCatalog *catalog, Relation events, int64 stream)
+fetch_last(Relation index, Relation events, int64 stream)
 {
-	Relation index = index_open(catalog->events_index, AccessShareLock);
 	TupleTableSlot *slot = table_slot_create(events, NULL);
 	IndexScanDesc scan = compat_index_beginscan(events, index, SnapshotSelf, 1);
 	ScanKeyData key;
@@ -104,7 +108,6 @@ fetch_last(const PevCatalog *catalog, Relation events, int64 stream)
 	if (found)
 		ExecMaterializeSlot(slot);
 	index_endscan(scan);
-	index_close(index, AccessShareLock);
 	if (found)
 		return slot;
 	ExecDropSingleTupleTableSlot(slot);
@@ -128,9 +131,11 @@ event_column(TupleTableSlot *slot, AttrNumber column)
 static void
 read_head(const PevCatalog *catalog, Relation events, int64 stream, StreamHead *head)
 {
-	TupleTableSlot *slot = fetch_last(catalog, events, stream);
+	Relation index = index_open(catalog->events_index, AccessShareLock);
+	TupleTableSlot *slot = fetch_last(index, events, stream);
 	const EventType *type;
 
+	index_close(index, AccessShareLock);
 	*head = (StreamHead){0};
 	if (slot == NULL)
 		return;
@@ -164,17 +169,60 @@ learn(const PevCatalog *catalog, Relation events, StreamTurn *turn, bool fresh)
 	turn->known = true;
 }
 
-/* The number of a stream's last event that this transaction can count on; false if it has none. */
-bool
-turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq)
+/* The number of a stream's last event by an index; false if it has none. */
+static bool
+last_event(Relation index, Relation events, int64 stream, int64 *seq)
 {
-	TupleTableSlot *slot = fetch_last(catalog, events, stream);
+	TupleTableSlot *slot = fetch_last(index, events, stream);
 
 	if (slot == NULL)
 		return false;
 	*seq = DatumGetInt64(event_column(slot, EVENTS_SEQ));
 	ExecDropSingleTupleTableSlot(slot);
 	return true;
+}
+
+/* The number of a stream's last event that this transaction can count on; false if it has none. */
+bool
+turn_last_event(const PevCatalog *catalog, Relation events, int64 stream, int64 *seq)
+{
+	Relation index = index_open(catalog->events_index, AccessShareLock);
+	bool found = last_event(index, events, stream, seq);
+
+	index_close(index, AccessShareLock);
+	return found;
+}
+
+/* Is the row that a turn owes in the table?  Who has dropped that is owed nothing. */
+static bool
+is_paid(const StreamTurn *turn)
+{
+	Relation events = try_relation_open(turn->events, AccessShareLock);
+	Relation index = events == NULL ? NULL : try_relation_open(turn->index, AccessShareLock);
+	bool paid = true;
+	int64 last;
+
+	if (index != NULL)
+		paid = last_event(index, events, turn->stream, &last) && last >= turn->owed;
+	if (index != NULL)
+		relation_close(index, NoLock);
+	if (events != NULL)
+		relation_close(events, NoLock);
+	return paid;
+}
+
+/* Raises 27000 if the row that a turn owes, if any, has not come. */
+static void
+settle(StreamTurn *turn)
+{
+	if (turn->owed != 0 && !is_paid(turn))
+		ereport(ERROR, (errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+						errmsg("event " INT64_FORMAT " of stream " INT64_FORMAT " was suppressed",
+							   turn->owed, turn->stream),
+						errdetail("It has changed a plan or an approval already."),
+						errhint("Neither another trigger on %s nor ON CONFLICT may leave it out.",
+								EVENTS_TABLE)));
+	turn->owed = 0;
 }
 
 /*
@@ -212,6 +260,7 @@ new_turn(int64 stream)
 	}
 	turn = hash_search(turns, &stream, HASH_ENTER, NULL);
 	turn->known = false;
+	turn->owed = 0;
 	turn->locked_in = turn->touched_in = GetCurrentSubTransactionId();
 	dlist_push_head(&touched, &turn->node);
 	return turn;
@@ -233,6 +282,7 @@ turn_take(const PevCatalog *catalog, Relation events, int64 stream, bool settled
 		(void) take_lock((uint64) stream, LOCK_CLASS_STREAM, true);
 		turn = new_turn(stream);
 	}
+	settle(turn);
 	if (must_read(turn, settled))
 	{
 		learn(catalog, events, turn, fresh);
@@ -288,6 +338,26 @@ turn_next(StreamTurn *turn, const EventType *type, bool closes)
 	return turn->head.seq;
 }
 
+/* The row of the last number must come: its event changes more than the table. */
+void
+turn_owe(const PevCatalog *catalog, Relation events, StreamTurn *turn)
+{
+	turn->owed = turn->head.seq;
+	turn->events = RelationGetRelid(events);
+	turn->index = catalog->events_index;
+	turn->owed_in = GetCurrentSubTransactionId();
+}
+
+/* The command that this number was given out to is over.  Raises 27000 if its row is owed. */
+void
+turn_settle(int64 stream, int64 seq)
+{
+	StreamTurn *turn = find_turn(stream);
+
+	if (turn != NULL && turn->owed == seq)
+		settle(turn);
+}
+
 /*
  * The row with this number is in the table.  Raises 27000 if the row before it
  * is not, which another trigger on the table must have suppressed.  A row that
@@ -300,6 +370,8 @@ turn_confirm(int64 stream, int64 seq)
 
 	if (turn == NULL)
 		imported = true;
+	else if (turn->owed == seq)
+		turn->owed = 0;
 	if (turn == NULL || !turn->known || seq <= turn->confirmed)
 		return;
 	if (seq != turn->confirmed + 1)
@@ -312,6 +384,16 @@ turn_confirm(int64 stream, int64 seq)
 								EVENTS_TABLE)));
 	turn->confirmed = seq;
 	touch(turn);
+}
+
+/* No transaction ends well that owes a row. */
+static void
+settle_all(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach (iter, &touched)
+		settle(dlist_container(StreamTurn, node, iter.cur));
 }
 
 /* Empty the table, which is kept for the next transaction unless it has grown. */
@@ -365,12 +447,16 @@ hand_over(bool prepared)
 		heads_invalidate();
 }
 
-/* At the end of the transaction hand over the turns and forget them; the locks go with it. */
+/* At the end of the transaction settle and hand over the turns; the locks go with it. */
 static void
 on_transaction_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			settle_all();
+			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			hand_over(event == XACT_EVENT_PREPARE);
@@ -410,6 +496,10 @@ on_subtransaction_end(SubXactEvent event, SubTransactionId subid, SubTransaction
 		}
 		if (event == SUBXACT_EVENT_ABORT_SUB)
 			turn->known = false;
+		if (event == SUBXACT_EVENT_ABORT_SUB && turn->owed_in == subid)
+			turn->owed = 0;
+		if (turn->owed_in == subid)
+			turn->owed_in = parent;
 		turn->touched_in = parent;
 		if (turn->locked_in == subid)
 			turn->locked_in = parent;
