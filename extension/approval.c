@@ -218,7 +218,7 @@ describe(const Approval *approval)
 /* Refuse the outcome of an action that nobody has asked for, or asked for elsewhere. */
 static void
 check_requested(const PevCatalog *catalog, const Approval *approval, const text *action_id,
-				int64 stream)
+				int64 stream, const text *message_id)
 {
 	if (approval->row == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -229,6 +229,10 @@ check_requested(const PevCatalog *catalog, const Approval *approval, const text 
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("action \"%s\" is of another stream than %s",
 							   text_to_cstring(action_id), stream_display(catalog, stream))));
+	if (strcmp(text_to_cstring(approval->message_id), text_to_cstring(message_id)) != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("action \"%s\" is of another message than \"%s\"",
+							   text_to_cstring(action_id), text_to_cstring(message_id))));
 }
 
 /* Refuse an outcome that comes second, or on the wrong side of the deadline. */
@@ -283,6 +287,7 @@ enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	text *decision = required_word(type, payload, "decision", APPROVAL_APPROVED, APPROVAL_DENIED);
 	text *reason = required_word(type, payload, "reason", REASON_DECISION, REASON_TIMEOUT);
 	text *by = jsonb_object_get_text(payload, "by");
+	text *message_id = required_text(type, &data->root, "message_id");
 	bool timeout = strcmp(text_to_cstring(reason), REASON_TIMEOUT) == 0;
 	Relation approvals =
 		own_table_open(catalog->approvals, &own_approvals, InvalidOid, RowExclusiveLock);
@@ -290,7 +295,7 @@ enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, co
 
 	if (approval.row != NULL)
 		read_row(approval.row, RelationGetDescr(approvals), &approval);
-	check_requested(catalog, &approval, action_id, stream);
+	check_requested(catalog, &approval, action_id, stream, message_id);
 	check_undecided(&approval, timeout, created_at);
 	store_outcome(approvals, approval.row, decision, reason, by, created_at);
 	table_close(approvals, NoLock);
@@ -300,8 +305,8 @@ enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, co
  * Enter what a numbered event says of an action.  The caller has the stream's turn.
  *
  * Raises 23505 for an action that has been asked for already; 42704 for the outcome
- * of one that has not, 22023 if that was in another stream, 55000 if it has an
- * outcome, or if its deadline says otherwise.
+ * of one that has not, 22023 if that was in another stream or of another message,
+ * 55000 if it has an outcome, or if its deadline says otherwise.
  */
 void
 approval_follow(const PevCatalog *catalog, const EventType *type, int64 stream, const Jsonb *data,

@@ -38,11 +38,12 @@ INSERT INTO assistant_architect_events (execution_id, event_type, event_data) SE
 SELECT action_id, decision, note FROM pev_approval WHERE action_id IN ('one', 'two') ORDER BY 1;
 ALTER TABLE pev_approval DROP note;
 
--- Refused: an outcome of what was not asked for, was asked for elsewhere, or has one; a second request.
+-- Refused: an outcome of what was not asked for, was asked for elsewhere or by another message, or has one; a second request.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('waits'));
 SELECT outcome('SELECT pev_emit(''session:s'', ''tier3_approval_resolved'', tell(''nobody'', ''approved''))');
 SELECT outcome('SELECT pev_emit(''session:other'', ''tier3_approval_resolved'', tell(''waits'', ''approved''))');
 SELECT outcome('SELECT pev_emit(7, ''tier3_approval_resolved'', tell(''waits'', ''approved''))');
+SELECT outcome('SELECT pev_emit(''session:s'', ''tier3_approval_resolved'', tell(''waits'', ''approved'') || ''{"message_id": "m_2"}'')');
 SELECT timeless('SELECT pev_emit(''session:s'', ''tier3_approval_resolved'', tell(''insert'', ''approved'', ''ann''))');
 SELECT timeless('INSERT INTO assistant_architect_events (execution_id, event_type, event_data) VALUES (-1, ''tier3_approval_resolved'', tell(''emit'', ''denied'', ''ann''))');
 SELECT outcome('SELECT pev_emit(''session:s'', ''tier3_approval_required'', ask(''insert''))');

@@ -80,7 +80,8 @@ SELECT faults(repeat('start=a allow=a done=a ', 30) || 'end');
 SELECT say('session:two', 'start=a', 'm2'), say('session:two', 'start=b allow=b', 'm1'), say('session:two', 'allow=a done=a', 'm2'), say('session:two', 'token done=b end end', 'm1'), say('session:two', 'end token', 'm2');
 SELECT * FROM pev_check_flow('session:two');
 SELECT say('session:three', 'start=a escalate=a ask=a', 'm1');
-SELECT pev_emit('session:three', 'tier3_approval_resolved', '{"message_id": "m2", "tier3_approval_resolved": {"action_id": "session:threem1a", "decision": "denied", "reason": "decision"}}');
+SELECT pev_emit('session:three', 'tier3_approval_resolved', '{"message_id": "m1", "tier3_approval_resolved": {"action_id": "session:threem1a", "decision": "denied", "reason": "decision"}}');
+DELETE FROM assistant_architect_events WHERE execution_id = pev_stream_id('session:three') AND event_type = 'tier3_approval_required';
 SELECT * FROM pev_check_flow('session:three');
 -- Other spellings, and what is no session.
 SELECT faults('end') AS in_order, count(*) FROM pev_check_flow(-1::bigint);
