@@ -110,9 +110,9 @@ deadline_of(const EventType *type, const JsonbContainer *payload, TimestampTz re
 	return requested_at + secs * USECS_PER_SEC;
 }
 
-/* The row of an action as it is by now; NULL if there is none. */
+/* The row of an action as a snapshot shows it; NULL if there is none. */
 static HeapTuple
-find_row(const PevCatalog *catalog, Relation approvals, text *action_id)
+find_row(const PevCatalog *catalog, Relation approvals, text *action_id, Snapshot snapshot)
 {
 	SysScanDesc scan;
 	ScanKeyData key;
@@ -120,7 +120,7 @@ find_row(const PevCatalog *catalog, Relation approvals, text *action_id)
 
 	ScanKeyInit(&key, APPROVALS_ACTION_ID, BTEqualStrategyNumber, F_TEXTEQ,
 				PointerGetDatum(action_id));
-	scan = systable_beginscan(approvals, catalog->approvals_index, true, SnapshotSelf, 1, &key);
+	scan = systable_beginscan(approvals, catalog->approvals_index, true, snapshot, 1, &key);
 	row = systable_getnext(scan);
 	row = HeapTupleIsValid(row) ? heap_copytuple(row) : NULL;
 	systable_endscan(scan);
@@ -153,17 +153,25 @@ read_row(HeapTuple row, TupleDesc desc, Approval *approval)
 	approval->decided_at = DatumGetTimestampTz(own_table_column(row, desc, APPROVALS_DECIDED_AT));
 }
 
-/* Read where an action stands by now; false if nobody has asked for it. */
+/*
+ * Read where an action stands by now; false if nobody has asked for it.
+ *
+ * `has_turn`: the caller has the stream's, so that nobody gives the row another
+ * version.  SnapshotSelf would else miss both, if the old one is looked at after
+ * the new one and the commit comes between.
+ */
 bool
-approval_read(const PevCatalog *catalog, text *action_id, Approval *approval)
+approval_read(const PevCatalog *catalog, text *action_id, bool has_turn, Approval *approval)
 {
 	Relation approvals =
 		own_table_open(catalog->approvals, &own_approvals, InvalidOid, AccessShareLock);
-	HeapTuple row = find_row(catalog, approvals, action_id);
+	Snapshot latest = has_turn ? NULL : RegisterSnapshot(GetLatestSnapshot());
+	HeapTuple row = find_row(catalog, approvals, action_id, has_turn ? SnapshotSelf : latest);
 
 	memset(approval, 0, sizeof(*approval));
 	if (row != NULL)
 		read_row(row, RelationGetDescr(approvals), approval);
+	UnregisterSnapshot(latest);
 	table_close(approvals, AccessShareLock);
 	return row != NULL;
 }
@@ -180,7 +188,7 @@ enter_request(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	TupleTableSlot *slot = table_slot_create(approvals, NULL);
 	Datum *values = slot->tts_values;
 
-	if (find_row(catalog, approvals, action_id) != NULL)
+	if (find_row(catalog, approvals, action_id, SnapshotSelf) != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNIQUE_VIOLATION),
 				 errmsg("action \"%s\" has been asked for already", text_to_cstring(action_id)),
@@ -291,7 +299,7 @@ enter_outcome(const PevCatalog *catalog, const EventType *type, int64 stream, co
 	bool timeout = strcmp(text_to_cstring(reason), REASON_TIMEOUT) == 0;
 	Relation approvals =
 		own_table_open(catalog->approvals, &own_approvals, InvalidOid, RowExclusiveLock);
-	Approval approval = {.row = find_row(catalog, approvals, action_id)};
+	Approval approval = {.row = find_row(catalog, approvals, action_id, SnapshotSelf)};
 
 	if (approval.row != NULL)
 		read_row(approval.row, RelationGetDescr(approvals), &approval);

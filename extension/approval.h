@@ -43,7 +43,8 @@ typedef struct Approval
 	TimestampTz decided_at;
 } Approval;
 
-extern bool approval_read(const PevCatalog *catalog, text *action_id, Approval *approval);
+extern bool approval_read(const PevCatalog *catalog, text *action_id, bool has_turn,
+						  Approval *approval);
 extern void approval_follow(const PevCatalog *catalog, const EventType *type, int64 stream,
 							const Jsonb *data, TimestampTz created_at);
 extern void approval_deny_late(Oid function, const Approval *approval, bool own);

@@ -59,9 +59,9 @@ check_visible(const PevCatalog *catalog, text *action_id)
 
 /* Read an action that is known to be there. */
 static void
-read_known(const PevCatalog *catalog, text *action_id, Approval *approval)
+read_known(const PevCatalog *catalog, text *action_id, bool has_turn, Approval *approval)
 {
-	if (!approval_read(catalog, action_id, approval))
+	if (!approval_read(catalog, action_id, has_turn, approval))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("action \"%s\" is not known any more", text_to_cstring(action_id)),
 						errdetail("Its row of pev_approval has been deleted.")));
@@ -74,17 +74,17 @@ decide(Oid function, text *action_id, const char *decision, const text *by, Appr
 	const PevCatalog *catalog = pev_catalog_of_function(function);
 	Relation events;
 
-	read_known(catalog, action_id, approval);
+	read_known(catalog, action_id, false, approval);
 	if (approval->decision != NULL)
 		return false;
 	events = table_open(catalog->events, RowExclusiveLock);
 	(void) turn_take(catalog, events, approval->stream, true);
 	table_close(events, NoLock);
-	read_known(catalog, action_id, approval);
+	read_known(catalog, action_id, true, approval);
 	if (approval->decision != NULL)
 		return false;
 	approval_decide(function, approval, decision, by);
-	read_known(pev_catalog_of_function(function), action_id, approval);
+	read_known(pev_catalog_of_function(function), action_id, true, approval);
 	if (approval->decision == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),

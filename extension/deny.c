@@ -27,9 +27,9 @@ PG_FUNCTION_INFO_V1(pev_deny_late);
 
 /* Is this an action that waits, though its time has run out? */
 static bool
-is_late(const PevCatalog *catalog, text *action_id, Approval *approval)
+is_late(const PevCatalog *catalog, text *action_id, bool has_turn, Approval *approval)
 {
-	return approval_read(catalog, action_id, approval) && approval->decision == NULL &&
+	return approval_read(catalog, action_id, has_turn, approval) && approval->decision == NULL &&
 		   approval->deadline <= GetCurrentTimestamp();
 }
 
@@ -45,18 +45,18 @@ deny_late(Oid function, const PevCatalog *catalog, text *action_id, bool own)
 	Relation events;
 	bool closed;
 
-	if (!is_late(catalog, action_id, &approval))
+	if (!is_late(catalog, action_id, false, &approval))
 		return false;
 	events = table_open(catalog->events, RowExclusiveLock);
 	closed = OidIsValid(turn_take(catalog, events, approval.stream, true)->head.closed_by);
 	table_close(events, NoLock);
-	if (!is_late(catalog, action_id, &approval))
+	if (!is_late(catalog, action_id, true, &approval))
 		return false;
 	if (closed)
 		approval_deny_closed(catalog, &approval);
 	else
 		approval_deny_late(function, &approval, own);
-	if (is_late(pev_catalog_of_function(function), action_id, &approval))
+	if (is_late(pev_catalog_of_function(function), action_id, true, &approval))
 		ereport(ERROR,
 				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
 				 errmsg("the outcome of action \"%s\" was suppressed", text_to_cstring(action_id)),
@@ -75,7 +75,7 @@ try_lock_row(const PevCatalog *catalog, text *action_id)
 	Approval approval;
 	bool locked = true;
 
-	if (approval_read(catalog, action_id, &approval))
+	if (approval_read(catalog, action_id, true, &approval))
 		locked = table_tuple_lock(approvals, &approval.row->t_self, GetLatestSnapshot(), slot,
 								  GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitSkip,
 								  0, &failure) == TM_Ok;
