@@ -268,3 +268,32 @@ test(`${ACTIONS} actions, two approvers each, racing their time-outs: one outcom
   process.stdout.write(`# ${decided} of ${ACTIONS} decided in time; ${ACTIONS - decided} timed out, ${byCron} of those by cron\n`);
   await pool.end();
 });
+
+// A scan that sees the winner's version of the row before it commits, and the one before after, has seen
+// none. Versions that nobody may clear away, a page each, make it long enough for that
+// to happen more often than not.
+test('who asks while the winner commits is told what holds, not that there is no such action', async () => {
+  const pool = stack.db.newPool(9);
+  const holder = await pool.connect();
+  const ids = Array.from({ length: 30 }, (_, i) => `long-${i}`);
+  await pool.query('ALTER TABLE pev_approval ALTER reasoning SET STORAGE PLAIN, SET (autovacuum_enabled = off)');
+  await pool.query(`INSERT INTO pev_approval (action_id, execution_id, message_id, tool_name, reasoning, requested_at, deadline)
+    SELECT 'space ' || i, 1, 'm', 't', repeat('x', 5000), now(), now() + interval '1 day' FROM generate_series(1, 80) i`);
+  await pool.query("SELECT pev_emit('session:long', 'tier3_approval_required', data) FROM unnest($1::jsonb[]) data", [ids.map((action_id) =>
+    JSON.stringify({ message_id: 'm', tier3_approval: { action_id, tool_name: 't', reasoning: 'r', timeout_secs: 3600 } }))]);
+  await pool.query("DELETE FROM pev_approval WHERE action_id LIKE 'space %'");
+  await holder.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+  await holder.query('SELECT');
+  await pool.query(`DO $$BEGIN FOR i IN 1..300 LOOP
+    UPDATE pev_approval SET reasoning = repeat('x', 5000), deadline = deadline + interval '1 s' WHERE action_id LIKE 'long-%';
+  END LOOP; END$$`);
+  await pool.query('VACUUM pev_approval'); // and so the winner's version comes before them
+  for (const id of ids) {
+    const answers = await Promise.all(Array.from({ length: 8 }, (_, i) => pool.query("SELECT * FROM pev_approve($1, 'approved', $2)", [id, `p${i}`])));
+    assert.equal(answers.filter(({ rows }) => rows[0].won).length, 1);
+    assert.equal(new Set(answers.map(({ rows }) => rows[0].decided_by)).size, 1);
+  }
+  await holder.query('COMMIT');
+  holder.release();
+  await pool.end();
+});
