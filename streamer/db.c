@@ -63,17 +63,10 @@ static const LinkStatement db_statements[DB_STATEMENTS] = {
 					"  @schema@.pev_redeem_ticket(decode(w.hash, 'hex'), w.key)))::bigint"
 					" FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS w(hash, key, ord)"},
 	[DB_WATCH] = {"pev_watch", "SELECT @schema@.pev_watch_approvals()"},
-	/* what is told is lost in a crash anyway, so nobody need wait for the disk */
-	[DB_TELL] = {"pev_tell", "SELECT set_config('synchronous_commit', 'off', true),"
-							 " pg_notify('pev_presence', $1::text)"},
 };
 
-#define DB_SETTINGS                                                                                \
-	LINK_SETTINGS_BY_INDEX                                                                         \
-	"SET statement_timeout = 0; LISTEN pev; LISTEN pev_live; LISTEN pev_revoked"
-
-static const char db_settings[] = DB_SETTINGS;
-static const char db_settings_presence[] = DB_SETTINGS "; LISTEN pev_presence";
+static const char db_settings[] = LINK_SETTINGS_BY_INDEX
+	"SET statement_timeout = 0; LISTEN pev; LISTEN pev_live; LISTEN pev_revoked";
 
 /*
  * Fails at once if the role may not read what the statements read, or call what
@@ -177,15 +170,15 @@ db_dsn_is_valid(const char *dsn)
 
 /* Start connecting; dsn may be NULL.  Both pointers stay the caller's. */
 void
-db_start(const char *dsn, bool presence, const DbHooks *hooks)
+db_start(const char *dsn, const DbHooks *hooks)
 {
 	db.kind = (LinkKind){
 		.dsn = dsn,
 		.patience = DB_PATIENCE,
-		.settings = presence ? db_settings_presence : db_settings,
+		.settings = db_settings,
 		.check = db_check_access,
 		.statements = db_statements,
-		.statement_count = presence ? DB_STATEMENTS : DB_TELL,
+		.statement_count = DB_STATEMENTS,
 		.ready = db_on_ready,
 		.result = db_on_result,
 		.done = db_on_done,

@@ -28,7 +28,6 @@ typedef enum DbStatement
 	DB_REVOKED, /* $1 xid8: transactions seen; then id, expiry of those revoked by others, if any */
 	DB_TICKETS, /* $1 text[] hashes in hexadecimal, $2 text[] keys: ord, expiry or NULL */
 	DB_WATCH,   /* nothing: denials by time-out are seen to */
-	DB_TELL,    /* $1 text: tells other streamers; nothing; only with presence, hence the last */
 	DB_STATEMENTS
 } DbStatement;
 
@@ -50,7 +49,7 @@ typedef void (*DbRow)(const PGresult *row);
 typedef void (*DbDone)(bool ok);
 
 extern bool db_dsn_is_valid(const char *dsn);
-extern void db_start(const char *dsn, bool presence, const DbHooks *hooks);
+extern void db_start(const char *dsn, const DbHooks *hooks);
 extern void db_stop(void);
 extern bool db_is_up(void);
 extern bool db_is_idle(void);

@@ -16,14 +16,12 @@
 #include "doorbell.h"
 #include "feed.h"
 #include "generation.h"
-#include "gossip.h"
 #include "hub.h"
 #include "log.h"
 #include "lookup.h"
 #include "loop.h"
 #include "metrics.h"
 #include "newid.h"
-#include "presence.h"
 #include "reader.h"
 #include "revoked.h"
 #include "subscriber.h"
@@ -120,8 +118,6 @@ feed_on_notify(const char *channel, const char *payload)
 		feed_on_live(payload);
 	else if (strcmp(channel, "pev_revoked") == 0)
 		revoked_want();
-	else if (strcmp(channel, "pev_presence") == 0)
-		gossip_hear(payload);
 	else
 		feed_on_doorbell(payload);
 }
@@ -162,7 +158,6 @@ feed_on_ready(void)
 {
 	revoked_start();
 	lookup_everything();
-	gossip_connect();
 	feed.watch = true;
 	generations_trust(true);
 	feed_comment("the database is there");
@@ -175,7 +170,6 @@ feed_on_lost(void)
 	feed_comment("the database is not available; events will follow when it is back");
 	feed.rung = false;
 	generations_trust(false);
-	gossip_disconnect();
 	newid_reset();
 	lookup_give_up();
 	ticket_give_up();
@@ -210,37 +204,13 @@ feed_send_watch(void)
 	return true;
 }
 
-static void
-feed_on_gossip(bool ok)
-{
-	if (ok)
-		gossip_sent();
-}
-
-/* Tell other streamers what is due. */
-static bool
-feed_send_gossip(void)
-{
-	Buf payload;
-	const char *params[1];
-
-	if (!gossip_is_due())
-		return false;
-	buf_init(&payload);
-	gossip_take(&payload);
-	params[0] = payload.data;
-	db_send(DB_TELL, 1, params, feed_on_row, feed_on_gossip);
-	buf_free(&payload);
-	return true;
-}
-
 /* If the connection is free, send the query whose turn it is. */
 void
 feed_pump(void)
 {
 	static bool (*const kinds[])(void) = {reader_send_tails, reader_send_pages, lookup_send,
 										  newid_send,        lookup_send_types, lookup_send_rest,
-										  ticket_send,       feed_send_gossip,  feed_send_watch};
+										  ticket_send,       feed_send_watch};
 	const size_t count = sizeof(kinds) / sizeof(kinds[0]);
 
 	/* Out of turn: nobody is sent an event who has no right to it any more. */
@@ -288,7 +258,7 @@ feed_start(const char *dsn, int64_t poll)
 	reader_init();
 	feed.poll = poll;
 	timer_set(&feed.poll_timer, poll, feed_on_poll, NULL);
-	db_start(dsn, presence_is_on(), &hooks);
+	db_start(dsn, &hooks);
 }
 
 /* Disconnect; all subscribers are gone. */

@@ -75,7 +75,8 @@ static struct
 	Timer timer;
 
 	bool leaving;
-	bool left; /* and has said so */
+	bool saying; /* so, in the message that was taken last */
+	bool left;   /* and has said so */
 	int64_t back;
 } gossip;
 
@@ -313,6 +314,7 @@ gossip_take(Buf *payload)
 
 	memcpy(message.from, gossip.id, sizeof(message.from));
 	message.bye = gossip.leaving;
+	gossip.saying = gossip.leaving;
 	message.back = gossip.back;
 	gossip_draft_init(&draft);
 	if (!gossip.leaving)
@@ -336,7 +338,7 @@ gossip_take(Buf *payload)
 void
 gossip_sent(void)
 {
-	gossip.left = gossip.leaving;
+	gossip.left = gossip.saying;
 }
 
 /* ---- what is heard ---- */

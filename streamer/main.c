@@ -27,6 +27,7 @@
 #include "feed.h"
 #include "generation.h"
 #include "gossip.h"
+#include "gossip_link.h"
 #include "host.h"
 #include "http.h"
 #include "hub.h"
@@ -144,6 +145,7 @@ main_loop(void)
 		feed_pump();
 		http_run();
 		feed_pump();
+		gossip_link_pump();
 		if (state == MAIN_SERVING)
 			notify_status(db_trouble(&since));
 	}
@@ -180,11 +182,14 @@ main_serve(const Config *config)
 		return EXIT_FAILURE;
 	notify_ready();
 	feed_start(config->dsn, config->poll);
+	if (presence_is_on())
+		gossip_link_start(config->dsn);
 
 	main_loop();
 
 	http_stop();
 	feed_stop();
+	gossip_link_stop();
 	gossip_stop();
 	presence_stop();
 	access_stop();
