@@ -22,6 +22,7 @@
 #include "loop.h"
 #include "metrics.h"
 #include "newid.h"
+#include "presence.h"
 #include "reader.h"
 #include "revoked.h"
 #include "subscriber.h"
@@ -102,6 +103,7 @@ feed_on_live(const char *payload)
 	if (stream != NULL && stream->unsure && !stream->numeric)
 		stream = NULL;
 	frame = frame_event(0, event.type, event.type_len, event.data, strlen(event.data), false);
+	frame->claims = presence_claims(event.type, event.type_len, event.data);
 	if (event.global)
 		subscriber_send_everywhere(frame);
 	else if (stream != NULL)

@@ -17,6 +17,7 @@ typedef struct Frame
 {
 	int refs;
 	bool terminal;     /* the event that ends its stream */
+	bool claims;       /* that a user comes or goes, as presence_claims says */
 	uint8_t id_len;    /* bytes of the line with the id, with which it begins; 0: there is none */
 	int64_t seq;       /* 0 for what is not a stored event */
 	int64_t born;      /* when the event was created, by loop_clock; 0: not known */

@@ -18,8 +18,9 @@
  * A streamer that is not heard for three times as long as it said it would be is
  * gone.  None goes while the database is away, for then none can be heard.
  *
- * Whoever may connect to the database may say anything here.  What that can do is
- * bounded: streamers and users in number, answers in time.
+ * Whoever may connect to the database may listen here, and say anything.  What that
+ * can take is bounded: streamers, users and holds in number, answers in time; but
+ * not whom it keeps out, if it takes it all.
  *
  * Pure: no libpq, no libmicrohttpd.
  */
@@ -40,6 +41,8 @@
 #define GOSSIP_EVERY_LEAST 1000  /* milliseconds; at least so often each is heard */
 #define GOSSIP_EVERY       10000 /* likewise, whatever the grace */
 #define GOSSIP_LEASE       3     /* times that */
+#define GOSSIP_AGAIN       60000 /* milliseconds until all is asked for anew that there was no room for */
+#define GOSSIP_LOG         60000 /* milliseconds between two warnings that there are too many */
 #define GOSSIP_RETURN      7000  /* milliseconds; link.c tries to connect at least so often */
 
 /* Another streamer. */
@@ -73,12 +76,16 @@ static struct
 	bool telling;         /* that has begun */
 	int64_t due;          /* when there is something to be sent */
 	Timer timer;
+	Timer again;        /* set after users of others found no room */
+	int64_t crowd_time; /* when it was logged that there are too many streamers; 0: never */
 
 	bool leaving;
 	bool saying; /* so, in the message that was taken last */
 	bool left;   /* and has said so */
 	int64_t back;
 } gossip;
+
+static void gossip_plan(void);
 
 /* ---- others ---- */
 
@@ -123,6 +130,17 @@ peer_find(const char *id)
 	return NULL;
 }
 
+/* There are more than may be known. */
+static void
+peer_refused(void)
+{
+	if (gossip.crowd_time != 0 && loop_now() - gossip.crowd_time < GOSSIP_LOG)
+		return;
+	gossip.crowd_time = loop_now();
+	log_warning("more than %d other streamers tell who is present: the users of some are not shown",
+				GOSSIP_PEERS_MAX);
+}
+
 /* Get to know one; NULL if there are too many. */
 static Peer *
 peer_new(const char *id)
@@ -130,7 +148,10 @@ peer_new(const char *id)
 	Peer *peer;
 
 	if (gossip.count == GOSSIP_PEERS_MAX)
+	{
+		peer_refused();
 		return NULL;
+	}
 	peer = mem_zero(sizeof(Peer));
 	memcpy(peer->id, id, sizeof(peer->id));
 	gossip.peers[gossip.count++] = peer;
@@ -168,6 +189,24 @@ peer_end(Peer *peer)
 	}
 }
 
+/* There may be room again: let the others tell everything. */
+static void
+gossip_on_again(void *arg)
+{
+	(void) arg;
+	gossip.hello = true;
+	gossip_plan();
+}
+
+/* There is no room for a user that is told of. */
+static void
+peer_refused_user(void)
+{
+	roster_refused();
+	if (!gossip.again.set)
+		timer_set(&gossip.again, GOSSIP_AGAIN, gossip_on_again, NULL);
+}
+
 /* It tells of a user. */
 static void
 peer_take_user(Peer *peer, const GossipUser *user)
@@ -181,6 +220,8 @@ peer_take_user(Peer *peer, const GossipUser *user)
 		hold = roster_hold(&peer->holder, user->key, user->id, user->name, user->since);
 		if (hold != NULL)
 			hold->doubted = false;
+		else
+			peer_refused_user();
 		return;
 	}
 	hold = roster_find(&peer->holder, user->key, user->id);
@@ -423,6 +464,7 @@ gossip_disconnect(void)
 	for (size_t i = 0; i < gossip.count; i++)
 		alarm_clear(&gossip.peers[i]->silence);
 	timer_clear(&gossip.timer);
+	timer_clear(&gossip.again);
 }
 
 /* ---- start and end ---- */

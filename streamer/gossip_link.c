@@ -21,8 +21,8 @@ static const LinkStatement gossip_statements[] = {
 };
 
 /* The lock's time-out ends a session that waits, which closing its connection does not. */
-static const char gossip_settings[] = LINK_SETTINGS
-	"SET statement_timeout = 0; SET lock_timeout = 5000; LISTEN pev_presence";
+static const char gossip_settings[] =
+	LINK_SETTINGS "SET statement_timeout = 0; SET lock_timeout = 5000; LISTEN pev_presence";
 
 static struct
 {

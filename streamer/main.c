@@ -151,6 +151,17 @@ main_loop(void)
 	}
 }
 
+/* Say what of presence will not work as it may be meant. */
+static void
+main_check_presence(const Config *config)
+{
+	if (config->secret_files.count + config->key_files.count == 0)
+		log_warning("--presence without a key: nobody can be present, for no token is looked at");
+	if (config->presence_grace < config->retry)
+		log_warning("--presence-grace is shorter than --retry: whoever is disconnected will seem "
+					"to leave");
+}
+
 /* Run the daemon; the result is the exit code. */
 static int
 main_serve(const Config *config)
@@ -172,7 +183,10 @@ main_serve(const Config *config)
 	page_init(pages);
 	presence_start(&config->presence, config->presence_grace);
 	if (presence_is_on())
+	{
+		main_check_presence(config);
 		gossip_start(config->presence_grace);
+	}
 	if (!user_check(config->user) || !access_start(config) || !tls_start(config))
 		return EXIT_USAGE;
 	cors_start(&config->cors_origins);

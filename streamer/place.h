@@ -54,6 +54,8 @@ typedef struct Place
 	Roster *roster; /* NULL: its client is not told who is present */
 	uint64_t seen;  /* the version of the roster that it has been told */
 	Hold *hold;     /* NULL: its client is not present */
+	bool unshown;   /* for lack of room; it will be tried again */
+	TAILQ_ENTRY(Place) unshown_link;
 
 	TAILQ_ENTRY(Place) stream_link;
 	TAILQ_ENTRY(Place) holder_link; /* by age of the page, while it has one */

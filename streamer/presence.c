@@ -10,8 +10,14 @@
  * are not woken for each, but after a moment, for all that has gathered; the more
  * there are, the longer it is, or a large room would leave no time for the others.
  *
+ * What others emit under the name of presence cannot say the same: a page could
+ * not tell it from what is so, and would be wrong until it is sent a list.
+ *
+ * Who could not be shown for lack of room is tried again now and then.
+ *
  * Pure: no libpq, no libmicrohttpd.
  */
+#include <jansson.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,11 +28,20 @@
 #define PRESENCE_PACE  50 /* milliseconds */
 #define PRESENCE_WAKES 20 /* listeners that make it longer by one */
 
+#define AGAIN_PAUSE 1000 /* milliseconds */
+#define AGAIN_MOST  1000 /* places tried again at once */
+
+static const char presence_type[] = "presence";
+
 static struct
 {
 	const StringList *kinds;
 	Holder here;
+	struct PlaceList unshown; /* who has waited longest comes first */
+	Timer again;              /* set while there are any */
 } presence;
+
+static void presence_try_again(void *arg);
 
 /* Wake those who are to be told of a roster's changes. */
 static void
@@ -62,6 +77,7 @@ presence_start(const StringList *kinds, int64_t grace)
 
 	presence.kinds = kinds;
 	LIST_INIT(&presence.here.holds);
+	TAILQ_INIT(&presence.unshown);
 	roster_init(&hooks, grace);
 }
 
@@ -69,6 +85,7 @@ presence_start(const StringList *kinds, int64_t grace)
 void
 presence_stop(void)
 {
+	timer_clear(&presence.again);
 	roster_close();
 }
 
@@ -92,6 +109,28 @@ presence_covers(const char *key)
 	return false;
 }
 
+/*
+ * Does this event say that a user comes or goes?  What cannot be read here, for it
+ * is nested too deeply, say, may be read elsewhere.
+ */
+bool
+presence_claims(const char *type, size_t type_len, const char *data)
+{
+	const char *status;
+	json_t *json;
+	bool claims;
+
+	if (!presence_is_on() || type_len != strlen(presence_type) ||
+		memcmp(type, presence_type, type_len) != 0)
+		return false;
+	json = json_loads(data, JSON_DECODE_ANY, NULL);
+	status = json_string_value(json_object_get(json, "status"));
+	claims = json == NULL ||
+			 (status != NULL && (strcmp(status, "online") == 0 || strcmp(status, "offline") == 0));
+	json_decref(json);
+	return claims;
+}
+
 /* This streamer, as the holder of its clients' users. */
 Holder *
 presence_here(void)
@@ -109,21 +148,62 @@ wall_clock(void)
 	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Another connection of the user listens to the stream. */
-static void
-place_hold(Place *place, const char *user, const char *name)
+/* Another connection of the user listens to the stream; false: there is no room to show it. */
+static bool
+place_hold(Place *place)
 {
+	const char *user = place->sub->user;
+	const char *name = place->sub->user_name;
 	Hold *hold = roster_find(&presence.here, place->stream->key, user);
 
 	if (hold == NULL || strcmp(hold->name, name) != 0)
 	{
 		hold = roster_hold(&presence.here, place->stream->key, user, name, wall_clock());
 		if (hold == NULL)
-			return;
+			return false;
 		gossip_tell(hold->user);
 	}
 	hold->connections++;
 	place->hold = hold;
+	return true;
+}
+
+/* Let a place wait for room. */
+static void
+place_wait(Place *place)
+{
+	place->unshown = true;
+	TAILQ_INSERT_TAIL(&presence.unshown, place, unshown_link);
+	if (!presence.again.set)
+		timer_set(&presence.again, AGAIN_PAUSE, presence_try_again, NULL);
+}
+
+/* It waits no longer. */
+static void
+place_wait_no_more(Place *place)
+{
+	place->unshown = false;
+	TAILQ_REMOVE(&presence.unshown, place, unshown_link);
+}
+
+/* There may be room again: try some of those who wait, each once. */
+static void
+presence_try_again(void *arg)
+{
+	const Place *last = TAILQ_LAST(&presence.unshown, PlaceList);
+	Place *place;
+
+	(void) arg;
+	for (int i = 0; i < AGAIN_MOST && (place = TAILQ_FIRST(&presence.unshown)) != NULL; i++)
+	{
+		place_wait_no_more(place);
+		if (!place_hold(place))
+			place_wait(place);
+		if (place == last)
+			break;
+	}
+	if (!TAILQ_EMPTY(&presence.unshown))
+		timer_set(&presence.again, AGAIN_PAUSE, presence_try_again, NULL);
 }
 
 /* The client of this place will be told who is present. */
@@ -144,18 +224,20 @@ place_listen(Place *place)
 void
 presence_enter(Subscriber *sub, const char *user, const char *name)
 {
-	static const char type[] = "presence";
-
+	sub->user = user;
+	sub->user_name = name;
 	for (int i = 0; i < sub->count; i++)
 	{
 		Place *place = &sub->places[i];
 
 		if (!presence_covers(place->stream->key))
 			continue;
-		if (filter_has(&sub->filter, type))
+		if (filter_has(&sub->filter, presence_type))
 			place_listen(place);
-		if (user != NULL)
-			place_hold(place, user, name);
+		if (user == NULL || place_hold(place))
+			continue;
+		roster_refused();
+		place_wait(place);
 	}
 }
 
@@ -168,6 +250,8 @@ presence_leave(Place *place)
 
 	place->hold = NULL;
 	place->roster = NULL;
+	if (place->unshown)
+		place_wait_no_more(place);
 	if (hold != NULL && --hold->connections == 0)
 	{
 		gossip_tell(hold->user);

@@ -15,6 +15,9 @@
  * The list of many is long, and whoever takes it slowly keeps it in memory; so
  * one is given to all who come while the changes since are kept, which follow it.
  *
+ * All of it is bounded, and what one user takes of it: else who may read streams
+ * of any name would need no more than one token to leave no room for others.
+ *
  * Streamers that hold a user under different names agree on the one that was
  * taken last, by the clocks of their machines.
  *
@@ -38,18 +41,30 @@
 #define LIST_FRESH    100 /* users, up to which the list is always as of now */
 #define ARRAY_FIRST   8
 
+#define REFUSED_LOG_INTERVAL 60000
+
+/* Who is a user of one roster or of several. */
+typedef struct Person
+{
+	size_t rosters;
+	char id[];
+} Person;
+
 static struct
 {
 	const RosterHooks *hooks;
 	int64_t grace;
 	void *by_key; /* a tree of tsearch */
+	void *by_id;  /* likewise, of persons */
 	size_t users;
+	size_t holds;
+	int64_t refused_log; /* when it was logged that there was no room; 0: never */
 } rosters;
 
 /* ---- rosters ---- */
 
 static int
-compare_keys(const void *a, const void *b)
+compare_texts(const void *a, const void *b)
 {
 	return strcmp(a, b);
 }
@@ -58,7 +73,7 @@ compare_keys(const void *a, const void *b)
 static Roster *
 roster_of(const char *key)
 {
-	char **found = tfind(key, &rosters.by_key, compare_keys);
+	char **found = tfind(key, &rosters.by_key, compare_texts);
 
 	return found != NULL ? (Roster *) (void *) (*found - offsetof(Roster, key)) : NULL;
 }
@@ -74,7 +89,7 @@ roster_get(const char *key)
 	roster = mem_zero(sizeof(Roster) + strlen(key) + 1);
 	strcpy(roster->key, key);
 	roster->version = 1;
-	if (tsearch(roster->key, &rosters.by_key, compare_keys) == NULL)
+	if (tsearch(roster->key, &rosters.by_key, compare_texts) == NULL)
 		log_fatal("out of memory");
 	return roster;
 }
@@ -108,7 +123,7 @@ roster_tidy(Roster *roster)
 {
 	if (roster->count > 0 || roster->listeners > 0)
 		return;
-	tdelete(roster->key, &rosters.by_key, compare_keys);
+	tdelete(roster->key, &rosters.by_key, compare_texts);
 	free(roster->users);
 	free(roster);
 }
@@ -246,6 +261,44 @@ roster_leave(Roster *roster)
 	roster_tidy(roster);
 }
 
+/* ---- persons ---- */
+
+/* The person of this id, or NULL. */
+static Person *
+person_of(const char *id)
+{
+	char **found = tfind(id, &rosters.by_id, compare_texts);
+
+	return found != NULL ? (Person *) (void *) (*found - offsetof(Person, id)) : NULL;
+}
+
+/* In one roster more; person_leave ends it. */
+static Person *
+person_enter(const char *id)
+{
+	Person *person = person_of(id);
+
+	if (person == NULL)
+	{
+		person = mem_zero(sizeof(Person) + strlen(id) + 1);
+		strcpy(person->id, id);
+		if (tsearch(person->id, &rosters.by_id, compare_texts) == NULL)
+			log_fatal("out of memory");
+	}
+	person->rosters++;
+	return person;
+}
+
+/* In one less. */
+static void
+person_leave(Person *person)
+{
+	if (--person->rosters > 0)
+		return;
+	tdelete(person->id, &rosters.by_id, compare_texts);
+	free(person);
+}
+
 /* ---- users ---- */
 
 /* Where a user's place is, or would be. */
@@ -287,6 +340,7 @@ user_new(Roster *roster, const char *id)
 
 	strcpy(user->id, id);
 	user->roster = roster;
+	user->person = person_enter(id);
 	if (roster->count == roster->size)
 	{
 		roster->size = roster->size == 0 ? ARRAY_FIRST : roster->size * 2;
@@ -300,6 +354,16 @@ user_new(Roster *roster, const char *id)
 	return user;
 }
 
+/* Is there room for one more, in the roster if there is one, in all, and of this id? */
+static bool
+user_has_room(const Roster *roster, const char *id)
+{
+	const Person *person = person_of(id);
+
+	return rosters.users < ROSTERS_MAX && (roster == NULL || roster->count < ROSTER_USERS_MAX) &&
+		   (person == NULL || person->rosters < ROSTER_MINE_MAX);
+}
+
 /* The user of this id, made if there is none; NULL: there is no room for one. */
 static User *
 user_get(const char *key, const char *id)
@@ -309,12 +373,7 @@ user_get(const char *key, const char *id)
 
 	if (user != NULL)
 		return user;
-	if (rosters.users >= ROSTERS_MAX || (roster != NULL && roster->count >= ROSTER_USERS_MAX))
-	{
-		metric_add(METRIC_PRESENCE_OVERFLOWS, 1);
-		return NULL;
-	}
-	return user_new(roster_get(key), id);
+	return user_has_room(roster, id) ? user_new(roster_get(key), id) : NULL;
 }
 
 /* Free a user, who is in no roster any more. */
@@ -323,6 +382,7 @@ user_free(User *user)
 {
 	rosters.hooks->forget(user);
 	alarm_clear(&user->leave);
+	person_leave(user->person);
 	rosters.users--;
 	free(user->json);
 	free(user);
@@ -423,6 +483,7 @@ hold_new(Holder *holder, User *user)
 	LIST_INSERT_HEAD(&holder->holds, hold, holder_link);
 	LIST_INSERT_HEAD(&user->holds, hold, user_link);
 	alarm_clear(&user->leave);
+	rosters.holds++;
 	return hold;
 }
 
@@ -430,19 +491,34 @@ hold_new(Holder *holder, User *user)
 Hold *
 roster_hold(Holder *holder, const char *key, const char *id, const char *name, int64_t since)
 {
-	User *user = user_get(key, id);
-	Hold *hold;
+	Hold *hold = roster_find(holder, key, id);
+	User *user;
 
-	if (user == NULL)
-		return NULL;
-	hold = user_hold(user, holder);
 	if (hold == NULL)
+	{
+		user = rosters.holds < HOLDS_MAX ? user_get(key, id) : NULL;
+		if (user == NULL)
+			return NULL;
 		hold = hold_new(holder, user);
+	}
 	free(hold->name);
 	hold->name = mem_string(name);
 	hold->since = since;
-	user_show(user);
+	user_show(hold->user);
 	return hold;
+}
+
+/* Somebody is not shown, for there is no room. */
+void
+roster_refused(void)
+{
+	metric_add(METRIC_PRESENCE_OVERFLOWS, 1);
+	if (rosters.refused_log != 0 && loop_now() - rosters.refused_log < REFUSED_LOG_INTERVAL)
+		return;
+	rosters.refused_log = loop_now();
+	log_warning("not all are shown who are present: there are too many, or one is in too many "
+				"streams (%zu in all streams)",
+				rosters.users);
 }
 
 /* It says so no more: unless somebody does within the grace and this much more, the user leaves. */
@@ -455,6 +531,7 @@ roster_release(Hold *hold, int64_t more)
 	LIST_REMOVE(hold, user_link);
 	free(hold->name);
 	free(hold);
+	rosters.holds--;
 	if (LIST_EMPTY(&user->holds))
 		alarm_set(&user->leave, loop_now() + rosters.grace + more, user_on_leave, user);
 	else
@@ -477,8 +554,6 @@ roster_init(const RosterHooks *hooks, int64_t grace)
 {
 	rosters.hooks = hooks;
 	rosters.grace = grace;
-	rosters.by_key = NULL;
-	rosters.users = 0;
 }
 
 /* Free a roster with its users. */

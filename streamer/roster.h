@@ -16,9 +16,12 @@
 #define ROSTER_ID_MAX    128    /* bytes of a user's id */
 #define ROSTER_NAME_MAX  200    /* bytes of a user's name */
 #define ROSTER_USERS_MAX 10000  /* in one roster */
+#define ROSTER_MINE_MAX  256    /* rosters that have one and the same user */
 #define ROSTERS_MAX      100000 /* users in all rosters together */
+#define HOLDS_MAX        (2 * ROSTERS_MAX)
 
 struct Hold;
+struct Person;
 struct Roster;
 struct Stream;
 
@@ -32,6 +35,7 @@ typedef struct Holder
 typedef struct User
 {
 	struct Roster *roster;
+	struct Person *person;
 	LIST_HEAD(, Hold) holds;
 	char *json;  /* as it stands in the list */
 	Alarm leave; /* set while nobody holds it */
@@ -95,6 +99,7 @@ extern Hold *roster_hold(Holder *holder, const char *key, const char *id, const 
 						 int64_t since);
 extern Hold *roster_find(const Holder *holder, const char *key, const char *id);
 extern Hold *user_hold(const User *user, const Holder *holder);
+extern void roster_refused(void);
 extern void roster_release(Hold *hold, int64_t more);
 extern void roster_release_all(Holder *holder, int64_t more);
 extern Frame *roster_next(Roster *roster, uint64_t *seen);

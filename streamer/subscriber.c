@@ -354,6 +354,11 @@ stream_send_live(Stream *stream, Frame *frame)
 {
 	Place *place;
 
+	if (frame->claims && presence_covers(stream->key))
+	{
+		log_debug("event of type presence dropped: who is online, only the streamer tells");
+		return;
+	}
 	TAILQ_FOREACH(place, &stream->places, stream_link)
 	{
 		if (!subscriber_takes(place->sub, frame))

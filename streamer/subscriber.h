@@ -71,6 +71,8 @@ typedef struct Subscriber
 	bool news;                     /* there may be something to tell of who is present */
 	bool told;                     /* what it was sent last told that */
 	int news_turn;                 /* the place whose turn it is to do so */
+	const char *user;              /* who it is present as, or NULL; presence_enter's caller's */
+	const char *user_name;
 
 	int64_t sent_time;
 	int64_t opened; /* when the response began, by loop_clock */
