@@ -19,9 +19,9 @@
 
 static StringList kinds = {.count = 1, .items = {(char *) "channel"}};
 
-/* The message that is due, as it stands; NULL if none is. */
+/* The message that is due, as it stands, while it is not known to be sent; NULL if none is. */
 static const char *
-take(void)
+take_only(void)
 {
 	static Buf payload;
 
@@ -31,8 +31,18 @@ take(void)
 		return NULL;
 	buf_init(&payload);
 	gossip_take(&payload);
-	gossip_sent();
 	return payload.data;
+}
+
+/* The same, and it is sent. */
+static const char *
+take(void)
+{
+	const char *payload = take_only();
+
+	if (payload != NULL)
+		gossip_sent();
+	return payload;
 }
 
 /* Turn the loop for so many milliseconds. */
@@ -237,11 +247,18 @@ test_hearing(void)
 static void
 test_leaving(void)
 {
+	Connection conn = {0};
+
 	(void) take();
+	enter(&conn, "late");
+	turn(40);
+	ok(take_only() != NULL, "while a message is on its way");
 	gossip_leave(700);
+	gossip_sent();
 	ok(gossip_is_leaving(), "before it goes it says so");
 	is_due("with the time its users need", "\"bye\":700}", "");
 	ok(!gossip_is_leaving() && take() == NULL, "and then nothing more");
+	play_break(&conn);
 }
 
 int

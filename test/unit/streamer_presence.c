@@ -412,6 +412,112 @@ test_bounds(void)
 	turn();
 }
 
+/* What other streamers may hold in all. */
+static void
+test_holds(void)
+{
+	static Holder others[HOLDS_MAX / ROSTER_USERS_MAX + 1];
+	const int count = sizeof(others) / sizeof(others[0]);
+	char id[16];
+	int held = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		LIST_INIT(&others[i].holds);
+		for (int k = 0; k < ROSTER_USERS_MAX; k++)
+		{
+			snprintf(id, sizeof(id), "%05d", k);
+			held += roster_hold(&others[i], "channel:full", id, id, 1) != NULL;
+		}
+	}
+	is_number(held, HOLDS_MAX, "holders hold so many and no more");
+	roster_release_all(&others[0], 0);
+	ok(roster_hold(&others[count - 1], "channel:full", "00000", "x", 1) != NULL,
+	   "one that gives up makes room");
+	for (int i = 0; i < count; i++)
+		roster_release_all(&others[i], 0);
+	turn();
+	is_number((long long) roster_users(), 0, "all leave");
+}
+
+/* One user takes no more than its share; who waits for room gets it. */
+static void
+test_share(void)
+{
+	Connection conn = {0};
+	Connection other = {0};
+	int64_t end = loop_clock() / 1000 + 3000;
+	char key[32];
+	int held = 0;
+
+	for (int i = 0; i < ROSTER_MINE_MAX + 10; i++)
+	{
+		snprintf(key, sizeof(key), "channel:%d", i);
+		held += roster_hold(&remote, key, "greedy", "g", 1) != NULL;
+	}
+	is_number(held, ROSTER_MINE_MAX, "a user is in so many rosters and no more");
+	enter(&conn, "/events/channel:one-more", "greedy", "g");
+	is_told(&conn, "event: presence-list\ndata: {\"users\":[]}\n\n", "it is not shown in another");
+	enter(&other, "/events/channel:one-more", "modest", "m");
+	turn();
+	is_told(&conn,
+			"event: presence\ndata: {\"type\":\"presence\",\"status\":\"online\",\"userId\":"
+			"\"modest\",\"userName\":\"m\"}\n\n",
+			"another user is");
+	play_break(&other);
+	turn();
+	roster_release(roster_find(&remote, "channel:0", "greedy"), 0);
+	while (!conn.sub->places[0].hold && loop_clock() / 1000 < end)
+		loop_turn(5);
+	ok(roster_find(presence_here(), "channel:one-more", "greedy") != NULL,
+	   "but is when there is room");
+	play_break(&conn);
+	enter(&conn, "/events/channel:0", "greedy", "g");
+	play_break(&conn);
+	turn();
+	is_number((long long) roster_users(), ROSTER_MINE_MAX - 1, "who leaves waits no longer");
+	roster_release_all(&remote, 0);
+	turn();
+}
+
+/* What others emit under the name of presence. */
+static void
+test_claims(void)
+{
+	static const char type[] = "presence";
+	static const char *const claims[] = {"{\"status\": \"online\"}",
+										 "{\"status\": \"busy\", \"status\":\"offline\"}",
+										 "{\"st\\u0061tus\": \"\\u006fnline\"}",
+										 "{\"status\":\"online\",\"x\":1e999}", "{"};
+	static const char *const others[] = {"{\"status\": \"busy\"}", "{}", "7", "[\"online\"]",
+										 "{\"status\":{\"status\":\"online\"}}"};
+	Connection conn = {0};
+	Frame *frame = frame_event(0, type, strlen(type), "1", 1, false);
+	int found = 0;
+
+	for (size_t i = 0; i < sizeof(claims) / sizeof(claims[0]); i++)
+		found += presence_claims(type, strlen(type), claims[i]);
+	is_number(found, sizeof(claims) / sizeof(claims[0]), "events that say who comes or goes");
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		found -= !presence_claims(type, strlen(type), others[i]);
+	is_number(found, 0, "and others");
+	ok(!presence_claims("presenceful", 11, claims[0]) && !presence_claims("presence", 4, claims[0]),
+	   "of other types nothing is read");
+	enter(&conn, "/events/user:1?types=presence", NULL, NULL);
+	frame->claims = true;
+	stream_send_live(conn.sub->places[0].stream, frame);
+	is_told(&conn, "event: presence\ndata: 1\n\n", "they pass where there is no presence");
+	play_break(&conn);
+	enter(&conn, "/events/team:1?types=presence&after=0", NULL, NULL);
+	stream_send_live(conn.sub->places[0].stream, frame);
+	frame->claims = false;
+	stream_send_live(conn.sub->places[0].stream, frame);
+	is_told(&conn, "event: presence\ndata: 1\n\nevent: presence-list\ndata: {\"users\":[]}\n\n",
+			"and are dropped where there is");
+	play_break(&conn);
+	frame_unref(frame);
+}
+
 int
 main(void)
 {
@@ -425,6 +531,9 @@ main(void)
 	test_one();
 	test_grace();
 	test_bounds();
+	test_holds();
+	test_share();
+	test_claims();
 	test_play();
 	presence_stop();
 	alarms_close();
