@@ -270,6 +270,108 @@ test('whatever is said on the channel, streamers go on, and forget who is not he
   closeAll(watcher, there);
 });
 
+/** A whole listening client of one stream, of any events. */
+const follow = (room, sub, query = '', at = stack.streamer) => SseClient.open(`${at.url}/events/${room}${query}`, { headers: { Authorization: `Bearer ${token(sub)}` } });
+
+const chat = (content) => ({ result: { id: 'm', content, userId: 'u', userName: 'u', timestamp: '2026-01-01T00:00:00Z' } });
+const warnings = (streamer) => streamer.log.split('\n').filter((line) => line.includes('to tell who is present'));
+const isReady = async (streamer) => (await request(`${streamer.url}/readyz`)).status === 200;
+
+test('nobody can say by emitting that a user has come or gone', async () => {
+  const room = newRoom();
+  const watcher = enter(room, 'watcher');
+  await watcher.knows({ watcher: 'watcher' });
+  const forge = (status) => stack.db.emit(room, 'presence', { status, userId: 'watcher', userName: 'Forged' });
+  await forge('offline');
+  await forge('online');
+  await stack.db.emit(room, 'chat', chat('so that the stream has an id'));
+  await stack.db.query(`INSERT INTO assistant_architect_events (execution_id, event_type, event_data)
+    SELECT id, 'presence', $2 FROM pev_stream WHERE key = $1`, [room, { status: 'offline', userId: 'watcher', userName: 'Forged' }]);
+  await forge('away');
+  await poll(() => watcher.changes.includes('watcher away'), 'what is emitted last');
+  assert.deepEqual(watcher.changes, ['watcher away']);
+  assert.deepEqual(watcher.present, { watcher: 'watcher' });
+  assert.match(stack.streamer.log, /event of type presence dropped/);
+  watcher.close();
+});
+
+test('one user in many invented rooms leaves room for others, and is shown in the next when it leaves some', async () => {
+  const invented = Array.from({ length: 9 }, () => Array.from({ length: 32 }, newRoom));
+  const before = await metrics(stack.streamer);
+  const clients = [];
+  for (const many of invented) {
+    clients.push(new Listener(`${stack.streamer.url}/events?${many.map((stream) => `stream=${stream}`).join('&')}`, token('greedy')));
+    await poll(() => clients.at(-1).lists === many.length, 'all lists');
+  }
+  const after = await metrics(stack.streamer);
+  const shown = clients.flatMap(({ events }) => events).filter(([event, { users }]) => event === 'presence-list' && users.length === 1);
+  assert.equal(shown.length, 256);
+  assert.equal(after.get('pev_presence_overflows_total') - before.get('pev_presence_overflows_total'), 32);
+  assert.match(stack.streamer.log, /not all are shown who are present/);
+  const modest = enter(invented[8][0], 'modest');
+  await modest.knows({ modest: 'modest' });
+  clients[0].close();
+  await modest.knows({ greedy: 'greedy', modest: 'modest' }, 'being shown when there is room');
+  closeAll(modest, ...clients);
+});
+
+test('when notifications are refused events go on, and presence returns when they are not', async () => {
+  const room = newRoom();
+  await stack.db.query('REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC');
+  const before = warnings(stack.streamer).length;
+  const here = enter(room, 'here');
+  const there = enter(room, 'there', { at: stack.other });
+  const events = await follow(room, 'x', '?types=chat');
+  await poll(() => warnings(stack.streamer).some((line) => line.includes('permission denied for function pg_notify')), 'the refusal');
+  await here.knows({ here: 'here', x: 'x' });
+  const queries = (await metrics(stack.streamer)).get('pev_database_reconnects_total');
+  for (let i = 0; i < 3; i++) {
+    await stack.db.emit(room, 'chat', chat(`${i}`));
+    await events.received(i + 1);
+  }
+  assert.ok(await isReady(stack.streamer));
+  assert.equal((await metrics(stack.streamer)).get('pev_database_reconnects_total'), queries);
+  assert.equal(warnings(stack.streamer).length - before, 1, 'it is logged once');
+  await stack.db.query('GRANT EXECUTE ON FUNCTION pg_notify(text, text) TO PUBLIC');
+  await here.knows({ here: 'here', there: 'there', x: 'x' }, 'presence being back');
+  await there.knows({ here: 'here', there: 'there', x: 'x' });
+  closeAll(here, there, events);
+});
+
+test('when a notification waits for another that waits for a standby, events go on', async () => {
+  const room = newRoom();
+  await stack.db.emit(room, 'chat', chat('stored'));
+  const waiting = () => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'");
+  const here = enter(room, 'here');
+  await here.knows({ here: 'here' });
+  const session = await stack.db.pool.connect();
+  try {
+    await stack.db.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    await stack.db.query('SELECT pg_reload_conf()');
+    await poll(() => stack.db.value("SELECT current_setting('synchronous_standby_names') = 'nobody'"), 'the setting');
+    const committed = session.query("BEGIN; CREATE TABLE waits (); NOTIFY waits; COMMIT");
+    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), 'a commit waiting');
+    const comes = enter(room, 'comes');
+    await poll(waiting, 'the streamer waiting');
+    const reader = await follow(room, 'reader', '?types=chat');
+    await reader.received(1);
+    assert.ok(await waiting(), 'meanwhile');
+    assert.ok(await isReady(stack.streamer));
+    await here.knows({ comes: 'comes', here: 'here', reader: 'reader' });
+    await stack.db.query('ALTER SYSTEM RESET synchronous_standby_names');
+    await stack.db.query('SELECT pg_reload_conf()');
+    await committed;
+    const there = enter(room, 'there', { at: stack.other });
+    await here.knows({ comes: 'comes', here: 'here', reader: 'reader', there: 'there' }, 'presence going on');
+    await there.knows({ comes: 'comes', here: 'here', reader: 'reader', there: 'there' });
+    closeAll(here, there, comes, reader);
+  } finally {
+    await stack.db.query('ALTER SYSTEM RESET synchronous_standby_names');
+    await stack.db.query('SELECT pg_reload_conf()');
+    session.release();
+  }
+});
+
 test('while the database is away presence goes on here, and later nobody has left who is there', async () => {
   const room = newRoom();
   const here = enter(room, 'here');
