@@ -33,6 +33,7 @@ frame_new(size_t len)
 
 	frame->refs = 1;
 	frame->terminal = false;
+	frame->claims = false;
 	frame->id_len = 0;
 	frame->seq = 0;
 	frame->born = 0;
