@@ -40,7 +40,7 @@ BEGIN
 END
 $$;
 \if :preloaded
-SELECT plan(35);
+SELECT plan(37);
 
 -- The first event of the database starts the notifier, which may look before that event is there.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('first')) \g /dev/null
@@ -211,6 +211,26 @@ SELECT is(pev_watch_approvals(), false, 'an action waits: it is started');
 RESET ROLE;
 SELECT is_denied('watched', 'and denies it');
 DROP ROLE deadline_watcher;
+
+-- However many there are to be denied, doorbells are rung in between.
+CREATE FUNCTION comes_to_ring() RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  FOR i IN 1..20000 LOOP
+    IF (SELECT waiting FROM pev_notifier_status WHERE database = current_database()) = 0 THEN
+      RETURN true;
+    END IF;
+    PERFORM pg_sleep(0.001);
+  END LOOP;
+  RETURN false;
+END
+$$;
+BEGIN;
+SELECT count(ask_soon('session:crowd', 'crowd' || n)::text) FROM generate_series(1, 10000) n \g /dev/null
+COMMIT;
+SELECT comes_true('crowd1', 'decision IS NOT NULL') \g /dev/null
+SELECT pev_emit('bell', 'progress', '{"currentStep": 1, "totalSteps": 1, "percentage": 1, "message": "m"}') \g /dev/null
+SELECT ok(comes_to_ring(), 'an event of another stream is rung for');
+SELECT ok((SELECT count(*) FROM pev_approval WHERE decision IS NULL AND action_id LIKE 'crowd%') > 0, 'before all are denied');
 
 -- The extension goes, with what waits, and comes.
 SELECT pev_emit('session:s', 'tier3_approval_required', ask('gone')) \g /dev/null
