@@ -292,6 +292,25 @@ test('a turn that is held delays no job in its channel', () =>
     await queued();
   }));
 
+test('retries of a job that is being queued wait for each other, and nobody for them', () =>
+  withStreamer(['--emit-connections', '2', '--emit-timeout', '5s'], async (streamer) => {
+    const client = await stack.db.pool.connect();
+    const ask = (key) => enqueue('summarise?channel=user:u', {}, { streamer, headers: { 'Idempotency-Key': key } });
+    try {
+      await client.query("BEGIN; SELECT pev_enqueue('summarise', '{}', 'user:u', idempotency_key => 'held')");
+      const retries = Array.from({ length: 4 }, () => ask('held'));
+      await poll(async () => (await metrics(streamer)).get('pev_emit_pending') === 4, 'the retries waiting');
+      assert.equal((await ask('another')).status, 202);
+      await client.query('COMMIT');
+      const [first, ...others] = (await Promise.all(retries)).map(({ status, json }) => [status, json.jobId]);
+      assert.equal(first[0], 202);
+      for (const other of others) assert.deepEqual(other, first);
+    } finally {
+      client.release();
+    }
+    assert.equal((await queued()).length, 2);
+  }));
+
 test('503: the database away; and back, the job is queued once', async () => {
   const db = await Database.start();
   const streamer = await Streamer.start({ dsn: db.dsn });
