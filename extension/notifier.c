@@ -12,8 +12,8 @@
  * for one and rings transactionally meanwhile.  A notifier that has had nothing
  * to do for a while ends; one that dies is replaced in the same way.  It also
  * denies actions whose time has run out (deadline.c), and stays while there are
- * any that wait; for that alone it reads and writes tables, and waits for nobody's
- * locks.  So it is in nobody's way but that of who wants the database alone: the
+ * any that wait; for that alone it reads and writes tables, and waits but a moment
+ * for their locks.  So it is in nobody's way but that of who wants the database alone: the
  * utility hook ends it before DROP DATABASE and the like.
  */
 #include "postgres.h"

@@ -488,8 +488,8 @@ COMMENT ON COLUMN pev_notifier_status.doorbells IS 'doorbells that commits left 
 COMMENT ON COLUMN pev_notifier_status.batches IS 'transactions in which the notifier rang';
 COMMENT ON COLUMN pev_notifier_status.notifications IS 'NOTIFYs it sent';
 COMMENT ON COLUMN pev_notifier_status.overflows IS 'times it rang for all streams because there were too many';
-COMMENT ON COLUMN pev_notifier_status.live IS 'events that are not stored, posted by commits';
-COMMENT ON COLUMN pev_notifier_status.live_dropped IS 'such events dropped for lack of room';
+COMMENT ON COLUMN pev_notifier_status.live IS 'events that are not stored, and news of jobs, posted by commits';
+COMMENT ON COLUMN pev_notifier_status.live_dropped IS 'those of them dropped for lack of room';
 COMMENT ON COLUMN pev_notifier_status.lag_last_ms IS 'milliseconds that the oldest doorbell of the last batch had waited';
 COMMENT ON COLUMN pev_notifier_status.lag_max_ms IS 'the longest such wait';
 COMMENT ON COLUMN pev_notifier_status.changed_at IS 'when state last changed';

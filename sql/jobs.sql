@@ -170,7 +170,7 @@ CREATE FUNCTION pev_enqueue(kind text, payload jsonb, channel text, run_at times
     END
   $$;
 COMMENT ON FUNCTION pev_enqueue(text, jsonb, text, timestamptz, integer, text) IS
-  'queue a job of a declared kind, whose events go to the channel, to run now or at run_at; its id, or that of the job of the same kind and payload that the idempotency key (1 to 255 visible ASCII characters, unique within the channel) was used for; notifies channel pev_job; needs INSERT and SELECT (id, key_hash, request_hash) on pev_job; raises 22004, 22023, 42704, 54000';
+  'queue a job of a declared kind, whose events go to the channel, to run now or at run_at; its id, or that of the job of the same kind and payload that the idempotency key (1 to 255 visible ASCII characters, unique within the channel) was used for; notifies channel pev_job; needs INSERT and SELECT (id, key_hash, request_hash) on pev_job; raises 22004, 22023, 40001 if that job is deleted meanwhile, 42704, 54000';
 
 -- The planner's statistics know a queue as it was at some time, empty or full, and a worker's plan
 -- outlives both: without the setting, one that was made when the table was empty reads all of it.

@@ -4,11 +4,11 @@
  *
  * Each kind of work has connections of its own, so that none waits for another:
  * reading what is live (db.c), emitting (emit_link.c), exporting (export_read.c)
- * and telling others who is present (gossip_link.c).  Here is what they share: libpq is let take its steps whenever
- * the loop finds its socket ready, the extension's schema is found and the
- * session set up, queries are sent one at a time, and a server that falls silent
- * is given up.  What an error means and when to connect again, each kind knows
- * for itself.
+ * and telling others who is present (gossip_link.c).  Here is what they share:
+ * libpq is let take its steps whenever the loop finds its socket ready, the
+ * extension's schema is found and the session set up, queries are sent one at a
+ * time, and a server that falls silent is given up.  What an error means and when
+ * to connect again, each kind knows for itself.
  *
  * Rows come in single-row mode: what a query brings never sits in memory as a
  * whole.  Nothing is called back before the function returns that was called,
