@@ -176,6 +176,20 @@ approval_read(const PevCatalog *catalog, text *action_id, bool has_turn, Approva
 	return row != NULL;
 }
 
+/*
+ * Read the outcome that has just been emitted, with the stream's turn.  Raises 27000 if
+ * there is none, as when a rule on the events table has left it out.
+ */
+void
+approval_read_outcome(const PevCatalog *catalog, text *action_id, Approval *approval)
+{
+	if (!approval_read(catalog, action_id, true, approval) || approval->decision == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
+				 errmsg("the outcome of action \"%s\" was suppressed", text_to_cstring(action_id)),
+				 errhint("Neither another trigger nor a rule may leave it out.")));
+}
+
 /* Enter an action that waits.  Columns that an owner has added are null. */
 static void
 enter_request(const PevCatalog *catalog, const EventType *type, int64 stream, const Jsonb *data,

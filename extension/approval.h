@@ -45,6 +45,7 @@ typedef struct Approval
 
 extern bool approval_read(const PevCatalog *catalog, text *action_id, bool has_turn,
 						  Approval *approval);
+extern void approval_read_outcome(const PevCatalog *catalog, text *action_id, Approval *approval);
 extern void approval_follow(const PevCatalog *catalog, const EventType *type, int64 stream,
 							const Jsonb *data, TimestampTz created_at);
 extern void approval_deny_late(Oid function, const Approval *approval, bool own);

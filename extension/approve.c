@@ -84,12 +84,7 @@ decide(Oid function, text *action_id, const char *decision, const text *by, Appr
 	if (approval->decision != NULL)
 		return false;
 	approval_decide(function, approval, decision, by);
-	read_known(pev_catalog_of_function(function), action_id, true, approval);
-	if (approval->decision == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-				 errmsg("the outcome of action \"%s\" was suppressed", text_to_cstring(action_id)),
-				 errhint("Neither another trigger nor a rule may leave it out.")));
+	approval_read_outcome(pev_catalog_of_function(function), action_id, approval);
 	return approval->decided_by != NULL;
 }
 

@@ -56,11 +56,7 @@ deny_late(Oid function, const PevCatalog *catalog, text *action_id, bool own)
 		approval_deny_closed(catalog, &approval);
 	else
 		approval_deny_late(function, &approval, own);
-	if (is_late(pev_catalog_of_function(function), action_id, true, &approval))
-		ereport(ERROR,
-				(errcode(ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION),
-				 errmsg("the outcome of action \"%s\" was suppressed", text_to_cstring(action_id)),
-				 errhint("Neither another trigger nor a rule may leave it out.")));
+	approval_read_outcome(pev_catalog_of_function(function), action_id, &approval);
 	return true;
 }
 

@@ -125,6 +125,10 @@ SELECT outcome, won FROM pev_approve('a', 'approved', 'ann');
 SELECT pev_emit('game', 'PhaseStatus', '{"phase": "b", "progress": 1}') IS NOT NULL AS stored;
 SELECT slip('session:s', 'tier3_approval_resolved', tell('c', 'ghost'));
 ALTER TABLE assistant_architect_events ENABLE ALWAYS TRIGGER pev_after_insert;
+-- A rule leaves out the event before any trigger sees it.
+CREATE RULE leave AS ON INSERT TO assistant_architect_events WHERE new.event_type = 'tier3_approval_resolved' DO INSTEAD NOTHING;
+SELECT * FROM pev_approve('c', 'approved', 'ann');
+DROP RULE leave ON assistant_architect_events;
 -- Several in one command, and a table that goes before the commit.
 INSERT INTO assistant_architect_events (execution_id, event_type, event_data) SELECT pev_stream_id('game'), 'PhaseStatus', jsonb_build_object('phase', p, 'progress', 1) FROM unnest('{a,b,a}'::text[]) p;
 SELECT holds();
