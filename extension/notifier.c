@@ -199,6 +199,9 @@ send_live(NotifierSlot *slot)
 	return sent;
 }
 
+/* Doorbells have been taken and not been rung. */
+static bool ringing = false;
+
 /* Take what waits and send it in one transaction; how much it was. */
 static int
 ring_batch(NotifierSlot *slot, Batch *batch)
@@ -207,6 +210,7 @@ ring_batch(NotifierSlot *slot, Batch *batch)
 	int taken =
 		notifier_take(slot, batch->doorbells, BATCH_MAX, &batch->everything, &batch->oldest);
 
+	ringing = taken > 0 || batch->everything;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	pgstat_report_activity(STATE_RUNNING, "ringing");
@@ -214,6 +218,7 @@ ring_batch(NotifierSlot *slot, Batch *batch)
 	batch->count = merge(batch->doorbells, taken);
 	notifications = wake_notify(batch->doorbells, batch->count, batch->everything) + batch->live;
 	CommitTransactionCommand();
+	ringing = false;
 	compat_process_completed_notifies();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	if (taken > 0 || batch->everything || batch->live > 0)
@@ -239,11 +244,19 @@ wait_latch(long timeout)
 	return events;
 }
 
-/* Give the slot back when the process ends, for whatever reason. */
+/*
+ * Give the slot back when the process ends, for whatever reason.  If that is
+ * before a batch was sent, as when it is terminated while it waits for NOTIFY's
+ * lock, the next notifier rings for all streams.
+ */
 static void
-on_exit_notifier(int code, Datum slot)
+on_exit_notifier(int code, Datum arg)
 {
-	notifier_release((NotifierSlot *) DatumGetPointer(slot));
+	NotifierSlot *slot = (NotifierSlot *) DatumGetPointer(arg);
+
+	if (ringing)
+		notifier_put(slot, NULL, 0, true, false);
+	notifier_release(slot);
 }
 
 /*

@@ -68,6 +68,27 @@ test('the notifier is terminated again and again under load: a new one takes its
     await assertReturns(streamer, before);
   }));
 
+test('a notifier that is terminated while it rings leaves those doorbells to the next', () =>
+  withStreamer({ dsn: db.dsn }, async (streamer) => {
+    const [stream, other] = newStreams(2);
+    const followers = await follow(streamer, [stream], 1);
+    await db.emit(stream, ...progress(0));
+    await running();
+    await poll(() => followers[0].last === 1, 'the first event');
+    await db.whileNotifyWaits(async () => {
+      const { pid } = await notifier();
+      await db.query(`BEGIN; SET LOCAL synchronous_commit = local; SELECT pev_emit(${stream}, 'progress', '${data(1)}'); COMMIT`);
+      await poll(() => db.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = $1", [pid]), 'the notifier waiting');
+      await db.query('SELECT pg_terminate_backend($1)', [pid]);
+      await poll(async () => (await notifier()).pid !== pid, 'its end');
+    });
+    await db.emit(other, ...progress(1));
+    await poll(() => followers[0].last === 2, 'the doorbell');
+    await db.emit(stream, ...end);
+    await allFinished(followers);
+    await assertExact(db, followers);
+  }));
+
 test('pev.notifier is turned off and on by reload under load', () =>
   withStreamer({ dsn: db.dsn }, async (streamer) => {
     const streams = newStreams(10);

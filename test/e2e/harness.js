@@ -112,6 +112,34 @@ export class Database {
     return db;
   }
 
+  /**
+   * Do something while a commit with NOTIFY waits for a standby that there is not, and so
+   * all others with NOTIFY wait for that one.
+   */
+  async whileNotifyWaits(body) {
+    const session = await this.pool.connect();
+    const alter = async (change) => {
+      await this.query(`ALTER SYSTEM ${change}`);
+      await this.query('SELECT pg_reload_conf()');
+    };
+    let committed;
+    try {
+      await alter("SET synchronous_standby_names = 'nobody'");
+      // Commits wait once the checkpointer has read the setting.
+      await poll(async () => {
+        let over = false;
+        committed = session.query("BEGIN; SELECT pg_logical_emit_message(true, '', ''); NOTIFY waits; COMMIT").finally(() => { over = true; });
+        await poll(async () => over || await this.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), 'a commit, or its waiting');
+        return !over;
+      }, 'a commit waiting');
+      return await body();
+    } finally {
+      await alter('RESET synchronous_standby_names');
+      await committed;
+      session.release();
+    }
+  }
+
   newPool(max = 10) {
     const pool = new pg.Pool({
       host: '127.0.0.1', port: Number(this.env.PGPORT), user: this.env.PGUSER, database: this.env.PGDATABASE, max,

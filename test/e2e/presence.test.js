@@ -349,32 +349,19 @@ test('when a notification waits for another that waits for a standby, events go 
   const waiting = () => stack.db.value("SELECT count(*) > 1 FROM pg_stat_activity WHERE usename = 'pev_streamer' AND wait_event_type = 'Lock'");
   const here = enter(room, 'here');
   await here.knows({ here: 'here' });
-  const session = await stack.db.pool.connect();
-  try {
-    await stack.db.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
-    await stack.db.query('SELECT pg_reload_conf()');
-    await poll(() => stack.db.value("SELECT current_setting('synchronous_standby_names') = 'nobody'"), 'the setting');
-    const committed = session.query("BEGIN; CREATE TABLE waits (); NOTIFY waits; COMMIT");
-    await poll(() => stack.db.value("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"), 'a commit waiting');
-    const comes = enter(room, 'comes');
+  const [comes, reader] = await stack.db.whileNotifyWaits(async () => {
+    const clients = [enter(room, 'comes')];
     await poll(waiting, 'both streamers waiting');
-    const reader = await follow(unread, 'reader', '?types=chat');
-    await reader.received(1);
-    assert.ok(await waiting(), 'meanwhile');
+    clients.push(await follow(unread, 'reader', '?types=chat'));
+    await clients[1].received(1);
     assert.ok(await isReady(stack.streamer));
     await here.knows({ comes: 'comes', here: 'here' });
-    await stack.db.query('ALTER SYSTEM RESET synchronous_standby_names');
-    await stack.db.query('SELECT pg_reload_conf()');
-    await committed;
-    const there = enter(room, 'there', { at: stack.other });
-    await here.knows({ comes: 'comes', here: 'here', there: 'there' }, 'presence going on');
-    await there.knows({ comes: 'comes', here: 'here', there: 'there' });
-    closeAll(here, there, comes, reader);
-  } finally {
-    await stack.db.query('ALTER SYSTEM RESET synchronous_standby_names');
-    await stack.db.query('SELECT pg_reload_conf()');
-    session.release();
-  }
+    return clients;
+  });
+  const there = enter(room, 'there', { at: stack.other });
+  await here.knows({ comes: 'comes', here: 'here', there: 'there' }, 'presence going on');
+  await there.knows({ comes: 'comes', here: 'here', there: 'there' });
+  closeAll(here, there, comes, reader);
 });
 
 test('while the database is away presence goes on here, and later nobody has left who is there', async () => {
