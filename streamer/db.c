@@ -25,16 +25,20 @@
 
 #define DB_PATIENCE 30000
 
+/* When a key got its id, in microseconds of Unix time. */
+#define STREAM_MADE "(date_part('epoch', p.created_at) * 1000000)::bigint"
+
 /* @schema@ is the extension's schema, quoted. */
 static const LinkStatement db_statements[DB_STATEMENTS] = {
 	[DB_LOOK] = {"pev_look",
-				 "SELECT w.ord, s.id, e.seq, e.terminal"
+				 "SELECT w.ord, coalesce(w.id, s.id), e.seq, e.terminal, s.made"
 				 " FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY AS w(id, key, ord)"
-				 " LEFT JOIN LATERAL (SELECT coalesce(w.id,"
-				 "  (SELECT p.id FROM @schema@.pev_stream p WHERE p.key = w.key)) AS id) s ON true"
+				 " LEFT JOIN LATERAL (SELECT p.id, " STREAM_MADE " AS made"
+				 "  FROM @schema@.pev_stream p WHERE w.id IS NULL AND p.key = w.key) s ON true"
 				 " LEFT JOIN LATERAL (SELECT a.seq,"
 				 "  @schema@.pev_is_terminal(a.event_type, a.event_data) AS terminal"
-				 "  FROM @schema@.assistant_architect_events a WHERE a.execution_id = s.id"
+				 "  FROM @schema@.assistant_architect_events a"
+				 "  WHERE a.execution_id = coalesce(w.id, s.id)"
 				 "  ORDER BY a.seq DESC LIMIT 1) e ON true"},
 	/* LATERAL with a LIMIT can only be a nested loop: rows come in order without a sort */
 	[DB_READ] = {"pev_read",
@@ -47,8 +51,8 @@ static const LinkStatement db_statements[DB_STATEMENTS] = {
 				 "  FROM @schema@.assistant_architect_events a"
 				 "  WHERE a.execution_id = w.id AND a.seq > w.after"
 				 "  ORDER BY a.seq LIMIT w.most) e"},
-	[DB_KEYS] = {"pev_keys",
-				 "SELECT p.id, p.key FROM @schema@.pev_stream p WHERE p.id = ANY ($1::bigint[])"},
+	[DB_KEYS] = {"pev_keys", "SELECT p.id, p.key, " STREAM_MADE
+							 " FROM @schema@.pev_stream p WHERE p.id = ANY ($1::bigint[])"},
 	[DB_REST] = {"pev_rest", "SELECT EXISTS (SELECT FROM @schema@.assistant_architect_events a"
 							 " WHERE a.execution_id = $1::bigint AND a.seq > $2::bigint"
 							 " AND a.event_type::text = ANY ($3::text[]))"},

@@ -34,6 +34,7 @@ typedef struct Stream
 	bool numeric;  /* the key is the id */
 	bool resolved; /* id is known */
 	int64_t id;
+	int64_t made;            /* microseconds of Unix time when its key got the id; 0: not known */
 	struct PlaceList places; /* of its subscribers */
 
 	int64_t base;

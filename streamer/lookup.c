@@ -26,6 +26,16 @@
 
 #define LOOK_BATCH 256 /* streams in one look */
 
+/* What the database tells of a stream. */
+typedef struct Look
+{
+	bool known; /* its key has an id */
+	int64_t id;
+	int64_t made;  /* as in Stream */
+	int64_t last;  /* seq of its last row, 0 being none */
+	bool terminal; /* that row ends it */
+} Look;
+
 static struct
 {
 	struct StreamList looks;
@@ -110,34 +120,54 @@ lookup_replace(Stream *stream)
 	reader_forget_stream(stream);
 	stream_reset(stream, 0);
 	hub_unresolve(stream);
+	stream->made = 0;
 }
 
-/* Take a stream's id and last row as the database tells them. */
+/* Is it another stream, or none, that the key names by now? */
+static bool
+lookup_is_other(const Stream *stream, const Look *look)
+{
+	if (stream->numeric || !stream->resolved)
+		return false;
+	return !look->known || look->id != stream->id ||
+		   (look->made != 0 && stream->made != 0 && look->made != stream->made);
+}
+
+/* Take what the database tells of a stream. */
 static void
-lookup_learn(Stream *stream, bool known, int64_t id, int64_t last, bool terminal)
+lookup_learn(Stream *stream, const Look *look)
 {
 	Place *place;
 
 	lookup_be_sure(stream);
-	if (stream->resolved && !stream->numeric && (!known || id != stream->id))
+	if (lookup_is_other(stream, look))
 		lookup_replace(stream);
-	if (!stream->resolved && known)
-		hub_resolve(stream, id);
-	if (last < stream->tail)
+	if (!stream->resolved && look->known)
+		hub_resolve(stream, look->id);
+	if (look->made != 0)
+		stream->made = look->made;
+	if (look->last < stream->tail)
 	{
 		log_warning("stream %s: its last event is %" PRId64 ", it was %" PRId64 " before",
-					stream->key, last, stream->tail);
-		stream_reset(stream, last);
+					stream->key, look->last, stream->tail);
+		stream_reset(stream, look->last);
 	}
-	if (terminal)
-		stream->closed_at = last;
+	if (look->terminal)
+		stream->closed_at = look->last;
 	TAILQ_FOREACH(place, &stream->places, stream_link)
 	{
 		if (place->looking)
-			lookup_find(place, last, terminal);
+			lookup_find(place, look->last, look->terminal);
 	}
-	if (last > stream->tail)
+	if (look->last > stream->tail)
 		reader_mark_stale(stream);
+}
+
+/* A number of a row, NULL being 0. */
+static int64_t
+lookup_number(const PGresult *row, int column)
+{
+	return PQgetisnull(row, 0, column) ? 0 : strtoll(PQgetvalue(row, 0, column), NULL, 10);
 }
 
 static void
@@ -145,13 +175,14 @@ lookup_on_row(const PGresult *row)
 {
 	int place = atoi(PQgetvalue(row, 0, 0)) - 1;
 	Stream *stream = place < lookup.look_count ? lookup.looked[place] : NULL;
-	bool known = !PQgetisnull(row, 0, 1);
+	Look look = {.known = !PQgetisnull(row, 0, 1),
+				 .id = lookup_number(row, 1),
+				 .last = lookup_number(row, 2),
+				 .terminal = !PQgetisnull(row, 0, 3) && *PQgetvalue(row, 0, 3) == 't',
+				 .made = lookup_number(row, 4)};
 
-	if (stream == NULL)
-		return;
-	lookup_learn(stream, known, known ? strtoll(PQgetvalue(row, 0, 1), NULL, 10) : 0,
-				 PQgetisnull(row, 0, 2) ? 0 : strtoll(PQgetvalue(row, 0, 2), NULL, 10),
-				 !PQgetisnull(row, 0, 3) && *PQgetvalue(row, 0, 3) == 't');
+	if (stream != NULL)
+		lookup_learn(stream, &look);
 }
 
 /* After a failure all streams are looked at again, once the connection is back. */

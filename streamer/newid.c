@@ -68,11 +68,11 @@ newid_listed(const int64_t *ids, int count, int64_t id)
 	return false;
 }
 
-/* Can the id be that of a key somebody waits for? */
+/* Can the id be that of a key somebody waits for, or of one that is being looked up again? */
 static bool
 newid_is_interesting(int64_t id)
 {
-	return id < 0 && hub_unresolved() > 0 && *newid_foreign(id) != id;
+	return id < 0 && (hub_unresolved() > 0 || lookup_is_unsure()) && *newid_foreign(id) != id;
 }
 
 /* A stream that is not known has rung. */
@@ -136,7 +136,10 @@ newid_on_row(const PGresult *row)
 	if (stream == NULL)
 		return;
 	if (!stream->resolved)
+	{
 		hub_resolve(stream, strtoll(PQgetvalue(row, 0, 0), NULL, 10));
+		stream->made = strtoll(PQgetvalue(row, 0, 2), NULL, 10);
+	}
 	reader_mark_stale(stream);
 }
 

@@ -185,6 +185,24 @@ test('keys that have other numbers when the database is back are served what is 
     Object.values(clients).forEach((client) => client.close());
   }));
 
+test('keys that are made anew have their numbers again, and as many events: these are others', () =>
+  withStack({ streamer: { args: ['--poll', '1s'] } }, async (db, streamer) => {
+    const keys = ['a', 'b'];
+    const clients = [];
+    for (const key of keys) {
+      await db.emit(key, ...progress(1));
+      clients.push(await SseClient.open(`${streamer.url}/events/${key}`));
+      await clients.at(-1).received(1);
+    }
+    await db.query(`DROP EXTENSION pev; CREATE EXTENSION pev;
+      SELECT pev_emit(key, 'progress', '${JSON.stringify(progress(2)[1])}') FROM unnest('{${keys}}'::text[]) WITH ORDINALITY AS k(key, n) ORDER BY n`);
+    for (const [i, client] of clients.entries()) {
+      await client.received(2);
+      assert.deepEqual(client.events.slice(1), await db.expected(keys[i]));
+      client.close();
+    }
+  }));
+
 serverTest('DROP DATABASE is not held up by a notifier, and says who is in the way when a streamer is', () =>
   withStack({}, async (db) => {
     for (let round = 1; round <= 2; round++) {
