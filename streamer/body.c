@@ -16,6 +16,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "body.h"
@@ -25,6 +26,7 @@
 #include "metrics.h"
 
 #define BODY_FIRST_SIZE 1024
+#define BODY_LATE       100                /* milliseconds */
 #define BODY_EXCESS     (16 * 1024 * 1024) /* read of a body beyond the largest that is taken */
 
 static struct
@@ -59,16 +61,7 @@ body_is_too_large(uint64_t declared)
 	return declared > bodies.most;
 }
 
-/* It has not come in time.  libmicrohttpd finds the connection at its end. */
-static void
-body_on_alarm(void *arg)
-{
-	const Body *body = arg;
-
-	metric_add(body->coming ? METRIC_EVICTED_BODY_TIMEOUT : METRIC_EVICTED_HEADER_TIMEOUT, 1);
-	log_debug("closed: a request's %s did not come in time", body->coming ? "body" : "header");
-	(void) shutdown(body->fd, SHUT_RDWR);
-}
+static void body_on_alarm(void *arg);
 
 /* Ring in so many milliseconds. */
 static void
@@ -77,11 +70,42 @@ body_set_alarm(Body *body, int64_t ms)
 	alarm_set(&body->alarm, loop_clock() / 1000 + ms, body_on_alarm, body);
 }
 
+/* Has it come in part, or in full, and was not read yet? */
+static bool
+body_waits(const Body *body)
+{
+	int bytes;
+
+	return ioctl(body->fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+/*
+ * It has not come in time.  libmicrohttpd finds the connection at its end.  But
+ * alarms ring before sockets are read: what came while this process was halted is
+ * read first.
+ */
+static void
+body_on_alarm(void *arg)
+{
+	Body *body = arg;
+
+	if (!body->late && body_waits(body))
+	{
+		body->late = true;
+		body_set_alarm(body, BODY_LATE);
+		return;
+	}
+	metric_add(body->coming ? METRIC_EVICTED_BODY_TIMEOUT : METRIC_EVICTED_HEADER_TIMEOUT, 1);
+	log_debug("closed: a request's %s did not come in time", body->coming ? "body" : "header");
+	(void) shutdown(body->fd, SHUT_RDWR);
+}
+
 /* A connection waits for a request, for --send-timeout at most, which then has to come. */
 void
 body_await_header(Body *body, int fd)
 {
 	body->fd = fd;
+	body->late = false;
 	body_set_alarm(body, bodies.header_patience);
 }
 

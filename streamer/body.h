@@ -23,6 +23,7 @@ typedef struct Body
 	bool wanted;     /* keep what comes; else it is thrown away */
 	bool too_large;
 	bool no_room; /* all bodies together are too large */
+	bool late;    /* its time is over, but more of it was here, unread */
 	uint64_t received;
 	char *bytes; /* the margin, then the text, then room for a margin and a NUL */
 	size_t len;  /* of the text */

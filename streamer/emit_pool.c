@@ -204,7 +204,7 @@ emit_pool_trouble(unsigned int *ms)
 void
 emit_pool_submit(Emission *emission)
 {
-	emission->deadline = loop_now() + pool.timeout;
+	emission->deadline = loop_clock() / 1000 + pool.timeout;
 	TAILQ_INSERT_TAIL(&pool.queue, emission, link);
 	pool.waiting++;
 	pool_dispatch();

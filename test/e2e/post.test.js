@@ -487,6 +487,19 @@ test('a body that drips is cut off in time, however busily', () =>
     assert.equal((await post(newExecution(), step(), { streamer })).status, 201);
   }));
 
+test('what came while the streamer was halted has come in time', () =>
+  withStreamer(['--body-timeout', '1s', '--send-timeout', '60s'], async (streamer) => {
+    const texts = ['', ' '.repeat(500_000)].map((padding) => JSON.stringify(step()) + padding);
+    const halves = texts.map((text) => raw(streamer, head(`Content-Length: ${text.length}`), text.slice(0, 5)));
+    await poll(async () => (await metrics(streamer)).get('pev_body_bytes') >= 2_000, 'both beginnings');
+    streamer.process.kill('SIGSTOP');
+    const halted = performance.now();
+    halves.forEach(({ socket }, i) => socket.write(texts[i].slice(5)));
+    await poll(() => performance.now() - halted > 1_500, 'the time being over');
+    streamer.process.kill('SIGCONT');
+    for (const { ended } of halves) assert.equal((await ended).slice(9, 12), '201');
+  }));
+
 test('SIGTERM: what is being stored is answered, what waits is sent back', async () => {
   const streamer = await start(['--emit-connections', '1']);
   const held = newExecution();
