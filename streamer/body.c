@@ -26,7 +26,7 @@
 #include "metrics.h"
 
 #define BODY_FIRST_SIZE 1024
-#define BODY_LATE       100                /* milliseconds */
+#define BODY_LATE       1000               /* milliseconds */
 #define BODY_EXCESS     (16 * 1024 * 1024) /* read of a body beyond the largest that is taken */
 
 static struct

@@ -23,7 +23,7 @@ export function useBrowser() {
   });
   after(async () => {
     await held.browser?.close();
-    if (userData) fs.rmSync(userData, { recursive: true, force: true });
+    if (userData) fs.rmSync(userData, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }); // its children may still write
   });
   return { newPage: () => held.browser.newPage(), clearCookies: () => held.browser.clearCookies() };
 }

@@ -182,7 +182,7 @@ test('Idempotency-Key: a retry returns the first job, and queues none', async ()
 
 test('a storm of 400 retries at once queues one job, and all have its id', async () => {
   const headers = { 'Idempotency-Key': 'storm' };
-  await withStreamer([], async (other) => {
+  await withStreamer(['--emit-timeout', '60s'], async (other) => {
     const answers = await Promise.all(Array.from({ length: 400 }, (_, i) =>
       enqueue('summarise?channel=user:storm', PAYLOAD, { headers, streamer: i % 2 ? open : other })));
     const [{ id }, ...others] = await queued();
@@ -275,7 +275,7 @@ test('429: requests count towards --emit-rate', () =>
   }));
 
 test('a turn that is held delays no job in its channel', () =>
-  withStreamer(['--emit-connections', '2', '--emit-timeout', '3s'], async (streamer) => {
+  withStreamer(['--emit-connections', '2', '--emit-timeout', '60s'], async (streamer) => {
     const client = await stack.db.pool.connect();
     try {
       await client.query("BEGIN; SELECT pev_emit('channel:held', 'upload_started', '{\"jobId\": \"j\"}')");
@@ -293,7 +293,7 @@ test('a turn that is held delays no job in its channel', () =>
   }));
 
 test('retries of a job that is being queued wait for each other, and nobody for them', () =>
-  withStreamer(['--emit-connections', '2', '--emit-timeout', '5s'], async (streamer) => {
+  withStreamer(['--emit-connections', '2', '--emit-timeout', '60s'], async (streamer) => {
     const client = await stack.db.pool.connect();
     const ask = (key) => enqueue('summarise?channel=user:u', {}, { streamer, headers: { 'Idempotency-Key': key } });
     try {
@@ -332,7 +332,7 @@ test('503: the database away; and back, the job is queued once', async () => {
 });
 
 test('SIGTERM: what is being queued is answered, and a connection that is open hears 503', async () => {
-  const streamer = await start(['--emit-connections', '1']);
+  const streamer = await start(['--emit-connections', '1', '--emit-timeout', '60s', '--drain-timeout', '60s']);
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   const client = await stack.db.pool.connect();
   assert.equal((await enqueue('summarise?channel=user:u', {}, { streamer, agent })).status, 202);

@@ -134,6 +134,8 @@ test('doorbells are suppressed: the poll delivers; afterwards the doorbell alone
     await running();
     await poll(() => followers.every((f) => f.last === 1), 'the first events');
     const { pid } = await notifier();
+    // Not while it holds a lock that others need.
+    await poll(() => db.value("SELECT wait_event_type = 'Extension' FROM pg_stat_activity WHERE pid = $1", [pid]), 'the notifier sleeping');
     process.kill(pid, 'SIGSTOP');
     try {
       for (let i = 1; i <= 20; i++) for (const stream of streams) await db.emit(stream, ...progress(i));

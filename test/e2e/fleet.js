@@ -319,7 +319,7 @@ export async function atRest(streamer) {
     const now = resources(streamer.process.pid);
     same = now.fds === held?.fds ? same + 1 : 0;
     held = now;
-    return same >= 10;
+    return same >= 50;
   }, 'the streamer being at rest');
   return held;
 }

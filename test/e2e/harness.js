@@ -470,6 +470,7 @@ export function request(url, { method = 'GET', headers = {}, body: sent, agent =
   return within(new Promise((resolve, reject) => {
     const req = speaker(url).request(url, { method, headers, agent, ca }, (response) => {
       let body = '';
+      response.on('error', reject);
       response.setEncoding('utf8').on('data', (text) => (body += text));
       response.on('end', () => {
         lookForSecrets(`the answer to ${method} ${url}`, JSON.stringify(response.headers) + body);

@@ -16,7 +16,7 @@ const EVENT = event(1);
 /** What the streamer of this table is started with, besides its keys. */
 export const options = [
   '--jwt-audience', 'pev', '--jwt-issuer', 'https://issuer.example', '--token-cookie', 'pev_token',
-  '--max-body-bytes', '64kB', '--body-timeout', '1s', '--send-timeout', '1s', '--max-clients', '64', '--stream-backlog-bytes', '128kB',
+  '--max-body-bytes', '64kB', '--body-timeout', '2s', '--send-timeout', '2s', '--max-clients', '64', '--stream-backlog-bytes', '128kB',
 ];
 
 export const good = { aud: 'pev', iss: 'https://issuer.example', sub: 'u_1', 'pev.read': ['*'], 'pev.emit': ['*'], 'pev.enqueue': ['*'] };

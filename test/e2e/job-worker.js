@@ -39,6 +39,6 @@ for (;;) {
     await call('pev_complete($1, $2, $3)', await work(job, call));
   } catch (error) {
     if (error.code === '55000') continue;
-    await call('pev_fail($1, $2, $3)', error.message);
+    await call('pev_fail($1, $2, $3)', error.message).catch((lost) => { if (lost.code !== '55000') throw lost; });
   }
 }

@@ -59,7 +59,7 @@ export class KeyRing {
   /** A token that allows what `claims` says, for a minute, signed by what `name` holds. */
   token(claims = {}, { name = 'secret', alg = 'HS256', header = {} } = {}) {
     const head = JSON.stringify({ alg, typ: 'JWT', ...header });
-    return this.sign(head, JSON.stringify({ exp: now() + 60, 'pev.read': ['*'], ...claims }), { name, alg });
+    return this.sign(head, JSON.stringify({ exp: now() + 600, 'pev.read': ['*'], ...claims }), { name, alg });
   }
 
   /** A token of any header and claims, as text or bytes. */

@@ -169,7 +169,7 @@ test('--backlog-bytes and --stream-backlog-bytes bound memory, not what is deliv
 
 // Under valgrind even what is sent steadily comes in fits and starts.
 test('--send-timeout: who takes nothing is closed, who takes little is not', () =>
-  withStreamer(['--send-timeout', wrapper.length > 0 ? '10s' : '1s'], async (streamer, url) => {
+  withStreamer(['--send-timeout', wrapper.length > 0 ? '10s' : '4s'], async (streamer, url) => {
     const id = newExecution(), EVENTS = 8_000;
     const dead = await connectFrom('127.0.0.1', streamer, `/events/${id}`);
     const slow = await connectFrom('127.0.0.1', streamer, `/events/${id}`);

@@ -61,6 +61,7 @@ test('the list is sorted by id', async () => {
 test('a user who comes back within the grace has not left, and several tabs are one user', async () => {
   const room = newRoom();
   const watcher = enter(room, 'watcher');
+  await watcher.knows({ watcher: 'watcher' });
   const tab = enter(room, 'u');
   await watcher.knows({ u: 'u', watcher: 'watcher' });
   const second = enter(room, 'u', { at: stack.other });
@@ -87,6 +88,7 @@ test('who takes another name is told of anew, everywhere', async () => {
   const room = newRoom();
   const here = enter(room, 'watcher');
   const there = enter(room, 'watcher', { at: stack.other });
+  await here.knows({ watcher: 'watcher' });
   const tabs = [enter(room, 'u', { name: 'Old' })];
   await there.knows({ u: 'Old', watcher: 'watcher' });
   tabs.push(enter(room, 'u', { name: 'New', at: stack.other }));
@@ -205,14 +207,15 @@ test('the users of a streamer that is killed leave, and those who have gone else
   const room = newRoom();
   const third = await stack.start();
   const watcher = enter(room, 'watcher');
+  await watcher.knows({ watcher: 'watcher' });
   const stays = enter(room, 'stays', { at: third });
   const goes = enter(room, 'goes', { at: third });
   await watcher.knows({ goes: 'goes', stays: 'stays', watcher: 'watcher' });
   third.mayFail = true;
   const killed = performance.now();
   await third.kill('SIGKILL');
-  await third.stop();
   const back = enter(room, 'stays', { at: stack.other });
+  await third.stop();
   await watcher.knows({ stays: 'stays', watcher: 'watcher' }, 'the others leaving');
   assert.ok(performance.now() - killed >= 2 * GRACE, 'silence is given time');
   assert.deepEqual(watcher.changes.filter((change) => change.startsWith('stays')), ['stays online']);
@@ -221,8 +224,9 @@ test('the users of a streamer that is killed leave, and those who have gone else
 
 test('while a streamer is drained its users do not leave before they can be elsewhere', async () => {
   const room = newRoom();
-  const third = await stack.start([...presence, '--retry', '500ms']); // its clients come back within 3.75 s
+  const third = await stack.start([...presence, '--retry', '1s']); // its clients come back within 7.5 s
   const watcher = enter(room, 'watcher');
+  await watcher.knows({ watcher: 'watcher' });
   const moves = enter(room, 'moves', { at: third });
   await watcher.knows({ moves: 'moves', watcher: 'watcher' });
   const gone = enter(room, 'gone', { at: third });
@@ -234,7 +238,7 @@ test('while a streamer is drained its users do not leave before they can be else
   assert.deepEqual(watcher.changes, ['moves online', 'gone online']);
   const back = enter(room, 'moves', { at: stack.other });
   await watcher.knows({ moves: 'moves', watcher: 'watcher' }, 'who does not come back leaving');
-  assert.ok(performance.now() - stopped >= 3_750 + GRACE, 'not before it could have come back');
+  assert.ok(performance.now() - stopped >= 7_500 + GRACE, 'not before it could have come back');
   assert.deepEqual(watcher.changes, ['moves online', 'gone online', 'gone offline']);
   closeAll(watcher, back, moves, gone);
 });

@@ -213,11 +213,14 @@ for (const [name, stack] of Object.entries(stacks)) {
     for (const record of [...records, ...own]) record.close();
     await clientsAre(stack.streamer, 0);
 
+    // At once, so that no other is due before they are there.
     const emits = async (client, fake) => (await client.request(target, { 'x-forwarded-for': fake }, body(1))).status;
-    assert.equal(await emits(here, '10.0.0.1'), 201);
-    assert.equal(await emits(here, '10.0.0.2'), 429);
-    assert.equal(await emits(there, '10.0.0.1'), 201, 'another client has a rate of its own');
-    assert.equal(await emits(there, '10.0.0.3'), 429);
+    const burst = (client) => Promise.all(Array.from({ length: 6 }, (_, i) => emits(client, `10.0.0.${i + 1}`)));
+    for (const statuses of await Promise.all([burst(here), burst(there)])) {
+      assert.ok(statuses.includes(201), `a rate of its own: ${statuses}`);
+      assert.ok(statuses.includes(429), `whatever it says: ${statuses}`);
+      assert.deepEqual(statuses.filter((status) => status !== 201 && status !== 429), []);
+    }
     [here, there].forEach((client) => client.close());
   }));
 

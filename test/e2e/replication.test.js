@@ -110,7 +110,7 @@ test('an action and its outcome are replicated with their events, and the subscr
   const ask = (action, secs) => ({ message_id: 'm', tier3_approval: { action_id: action, tool_name: 't', reasoning: 'r', timeout_secs: secs } });
   const batches = () => subscriber.value('SELECT batches FROM pev_notifier_status WHERE database = current_database()');
   const rows = (db) => Promise.all([db.expected(7), db.query("SELECT * FROM pev_approval WHERE action_id = 'a'")]);
-  await publisher.emit(7, 'tier3_approval_required', { session_id: 's', ...ask('a', 1) });
+  await publisher.emit(7, 'tier3_approval_required', { session_id: 's', ...ask('a', 5) });
   await applied();
   await subscriber.query('ALTER SUBSCRIPTION mine DISABLE');
   await poll(() => publisher.value("SELECT decision FROM pev_approval WHERE action_id = 'a'"), 'the denial');
